@@ -1,0 +1,201 @@
+"""What the command line can do: each verb, its module and its flags.
+
+Imports no stage, so that help and errors cost nothing.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+
+
+@dataclasses.dataclass(frozen=True)
+class Flag:
+  """One `--name=value` of a verb."""
+
+  name: str
+  help: str
+  required: bool = False
+  default: str | None = None
+  repeated: bool = False  # Given more than once; the value is a list.
+  boolean: bool = False  # `--name` alone, or `--name=true|false`.
+  choices: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Verb:
+  """One command. `module` has main(args); None: not in this version yet."""
+
+  summary: str
+  module: str | None
+  flags: tuple[Flag, ...] = ()
+
+
+def _need(name: str, text: str) -> Flag:
+  return Flag(name, text, required=True)
+
+
+_CORPUS = _need('corpus', 'corpus.jsonl in BEIR layout (_id, title, text)')
+_DOCUMENTS = _need('documents', 'documents.jsonl, as sample writes it')
+_ENGINE = Flag(
+  'engine', 'which trainer', default='embedded', choices=('embedded', 't5x')
+)
+_RERANKER = _need('model', 'reranker: a Hugging Face directory')
+_LABEL_WORDS = Flag(
+  'label_words',
+  'words that the reranker was trained to say, "false,true", for a model '
+  'that does not say so itself',
+)
+_LANGUAGE = Flag('language', 'analyzer of the index', default='en')
+_TEST_QUERIES = _need('queries', 'queries.jsonl (_id, text)')
+_WORK_DIR = _need('work_dir', 'where everything is written, and resumed from')
+
+VERBS: Mapping[str, Verb] = {
+  'demo': Verb(
+    'the whole loop on a small corpus and models that ship with the package',
+    'inpars_tpu.demo.main',
+    (
+      Flag('work_dir', 'where everything is written', default='demo'),
+    ),
+  ),
+  'run': Verb(
+    'the whole loop on one dataset; skips what is complete, resumes the rest',
+    'inpars_tpu.run',
+    (
+      _need('dataset', 'a BEIR name below data_dir, or a folder in its layout'),
+      Flag('data_dir', 'where datasets and prompts are', default='data'),
+      _WORK_DIR,
+      _need('generator', 'GPT-J: a Hugging Face directory'),
+      _need('reranker', 'monoT5 that filters and that training starts from'),
+      Flag('filter_model', 'another reranker for the filter'),
+      Flag('first_stage_run', 'a TREC run to rerank instead of BM25'),
+      _LANGUAGE,
+      _LABEL_WORDS,
+      _ENGINE,
+    ),
+  ),
+  'datasets': Verb('the table of known datasets', None),
+  'download': Verb('fetch a dataset, a model or the published prompts', None),
+  'init': Verb(
+    'write a model directory with random weights',
+    'inpars_tpu.init',
+    (
+      _need('config', 'a named size (gptj_tiny ... t5_3b) or a config.json'),
+      _need('tokenizer', 'directory of tokenizer files, copied into the model'),
+      Flag('seed', 'seed of the weights', default='1'),
+      _need('output', 'the model directory'),
+    ),
+  ),
+  'sample': Verb(
+    'draw documents from a corpus',
+    'inpars_tpu.sample',
+    (_CORPUS, _need('output', 'documents.jsonl')),
+  ),
+  'generate': Verb(
+    'write one query for each document, greedily, with GPT-J',
+    'inpars_tpu.generate',
+    (
+      _DOCUMENTS,
+      _need('model', 'GPT-J: a Hugging Face directory'),
+      _need('output', 'directory of query shards'),
+      Flag('data_dir', 'where downloaded prompts are', default='data'),
+      Flag('save_prompts', 'keep each prompt beside its query', boolean=True),
+    ),
+  ),
+  'filter': Verb(
+    'keep the best queries by rules and the reranker',
+    'inpars_tpu.filter',
+    (
+      _need('queries', "generate's directory, or one JSONL file"),
+      _DOCUMENTS,
+      Flag('model', 'reranker; needed where FILTER_BY is "reranker"'),
+      _LABEL_WORDS,
+      _need('output', 'filtered.jsonl; validation.jsonl is written beside it'),
+    ),
+  ),
+  'index': Verb(
+    'index a corpus with Lucene',
+    'inpars_tpu.index',
+    (_CORPUS, _LANGUAGE, _need('output', 'index directory')),
+  ),
+  'search': Verb(
+    'BM25 run of the test queries',
+    'inpars_tpu.search',
+    (
+      _need('index', "index's directory, or pyserini:NAME (prebuilt)"),
+      _TEST_QUERIES,
+      Flag('qrels', 'search only the queries that these judge'),
+      Flag(
+        'exclude_own_id',
+        "leave out the document that has the query's own id (ArguAna, Quora)",
+        boolean=True,
+      ),
+      _need('output', 'TREC run'),
+    ),
+  ),
+  'negatives': Verb(
+    'give each kept query BM25 negatives; write the training pairs',
+    'inpars_tpu.negatives',
+    (
+      _need('queries', 'filtered.jsonl; reads validation.jsonl beside it too'),
+      _CORPUS,
+      _need('index', "index's directory"),
+      Flag('name', "name of the pairs; default: the corpus's folder"),
+      _need('output', 'TFDS data directory'),
+    ),
+  ),
+  'train': Verb(
+    'fine-tune the reranker on the pairs',
+    'inpars_tpu.train',
+    (
+      _need('pairs', "negatives' directory"),
+      _RERANKER,
+      _LABEL_WORDS,
+      _ENGINE,
+      _need('output', 'checkpoints/, model/, metrics.jsonl go here'),
+    ),
+  ),
+  'score': Verb(
+    'log P(true) of each (query, text) pair',
+    'inpars_tpu.score',
+    (
+      _need('pairs_file', 'JSONL with query and text'),
+      _RERANKER,
+      _LABEL_WORDS,
+      _need('output', 'the same lines with log_prob_true'),
+    ),
+  ),
+  'rerank': Verb(
+    'rerank a TREC run',
+    'inpars_tpu.rerank',
+    (
+      _need('run', 'TREC run'),
+      _CORPUS,
+      _TEST_QUERIES,
+      _RERANKER,
+      _LABEL_WORDS,
+      _need('output', 'TREC run'),
+    ),
+  ),
+  'evaluate': Verb(
+    'nDCG@10 and others of TREC runs',
+    'inpars_tpu.evaluate',
+    (
+      _need('qrels', "BEIR's test.tsv, or TREC qrels"),
+      Flag('run', 'TREC run; may be repeated', required=True, repeated=True),
+      Flag('baseline', 'run to test the difference against'),
+      Flag('output', 'metrics.json'),
+    ),
+  ),
+  'report': Verb(
+    'one page of what a run gave: report.html, report.md',
+    'inpars_tpu.report',
+    (_need('work_dir', "one dataset's folder, or the folder above several"),),
+  ),
+  'convert': Verb('between Hugging Face, t5x and Mesh TensorFlow', None),
+  'export': Verb('the synthetic data as a Hugging Face dataset', None),
+  'plan': Verb('hours, memory, disk and money before anything runs', None),
+}  # fmt: skip
+
+GIN_HELP = (
+  '--gin_file=gin/x.gin (repeatable; default gin/inpars_v2.gin) and '
+  '--gin.NAME=VALUE (repeatable) set the numbers of the method'
+)
