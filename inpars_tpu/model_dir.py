@@ -1,0 +1,208 @@
+"""Hugging Face model directories: config.json, tensors, tokenizer files.
+
+Knows no network: gptj/convert and t5/convert say which tensors they want.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from etils import epath
+
+from inpars_tpu import errors, files
+
+TOKENIZER_FILES = (
+  'tokenizer.json',
+  'vocab.json',
+  'merges.txt',
+  'spiece.model',
+  'added_tokens.json',
+  'special_tokens_map.json',
+  'tokenizer_config.json',
+)
+MAX_SHARD_BYTES = 1 << 30  # One shard is in memory while it is written.
+
+_SINGLE = 'model.safetensors'
+_INDEX = 'model.safetensors.index.json'
+
+
+def read_config(
+  path: files.PathLike, model_types: Iterable[str], purpose: str
+) -> dict[str, Any]:
+  """Reads the config.json of a model directory, or a file of that form.
+
+  Raises:
+    InputError: nothing there, no config.json, or another architecture;
+      `purpose` says in the message what the model was wanted for.
+  """
+  path = files.must_exist(path, 'model directory')
+  file = path / 'config.json' if path.is_dir() else path
+  if not file.exists():
+    raise errors.InputError(f'{path} has no config.json: not a model')
+  config = files.read_json(file, 'config.json')
+  model_types = tuple(model_types)
+  found = config.get('model_type') if isinstance(config, dict) else None
+  if found not in model_types:
+    raise errors.InputError(
+      f'{path} is a {found!r} model; {purpose} needs {" or ".join(model_types)}'
+    )
+  return config
+
+
+def check_vocabulary(
+  directory: files.PathLike, num_tokens: int, num_rows: int
+) -> None:
+  """Raises InputError where the tokenizer has ids beyond the embedding."""
+  if num_tokens > num_rows:
+    raise errors.InputError(
+      f'{directory}: the tokenizer has {num_tokens} tokens and the embedding '
+      f'{num_rows} rows; they do not belong together'
+    )
+
+
+class TensorReader:
+  """Tensors of a directory by name, read one at a time.
+
+  Raises:
+    InputError: no safetensors, or a shard that the index names is missing or
+      cut short.
+  """
+
+  def __init__(self, directory: files.PathLike):
+    self._directory = epath.Path(directory)
+    self._shards: dict[str, Any] = {}  # File name -> open handle.
+    self._shard_of = self._find_shards()
+    self.shapes = {
+      name: tuple(self._open(shard).get_slice(name).get_shape())
+      for name, shard in self._shard_of.items()
+    }
+
+  def read(self, name: str) -> np.ndarray:
+    """One tensor, in the dtype that the file has."""
+    return self._open(self._shard_of[name]).get_tensor(name)
+
+  def check(
+    self, expected: Mapping[str, tuple[int, ...]], ignored: Iterable[str] = ()
+  ) -> None:
+    """Raises InputError that names each missing, extra or misshapen tensor.
+
+    Args:
+      expected: name -> shape.
+      ignored: regular expressions of names that may be there and are not read.
+    """
+    problems = [
+      f'{name} is missing' for name in expected if name not in self.shapes
+    ]
+    for name, shape in self.shapes.items():
+      if name in expected:
+        if shape != tuple(expected[name]):
+          problems.append(
+            f'{name} is {list(shape)}, not {list(expected[name])}'
+          )
+      elif not any(re.fullmatch(pattern, name) for pattern in ignored):
+        problems.append(f'{name} is not part of this architecture')
+    if problems:
+      shown = '; '.join(problems[:20])
+      more = f'; and {len(problems) - 20} more' if len(problems) > 20 else ''
+      raise errors.InputError(
+        f'{self._directory} does not fit its config.json: {shown}{more}'
+      )
+
+  def _find_shards(self) -> dict[str, str]:
+    index = self._directory / _INDEX
+    if index.exists():
+      weight_map = files.read_json(index, 'index of tensors').get('weight_map')
+      for shard in sorted(set(weight_map.values())):
+        if not (self._directory / shard).exists():
+          raise errors.InputError(
+            f'{self._directory}: {_INDEX} names {shard}, which is missing'
+          )
+      return weight_map
+    if (self._directory / _SINGLE).exists():
+      names = self._open(_SINGLE).keys()  # A method of safe_open, no dict.
+      return dict.fromkeys(names, _SINGLE)
+    raise errors.InputError(
+      f'{self._directory} has no {_SINGLE} and no {_INDEX}; other formats of '
+      'weights are not read in this version'
+    )
+
+  def _open(self, shard: str):
+    if shard not in self._shards:
+      import safetensors
+
+      path = self._directory / shard
+      try:
+        self._shards[shard] = safetensors.safe_open(str(path), 'np')
+      except safetensors.SafetensorError as error:
+        raise errors.InputError(f'{path}: not safetensors: {error}') from None
+    return self._shards[shard]
+
+
+class TensorWriter:
+  """Writes tensors as safetensors, one shard in memory at a time.
+
+  `close` names the shards and writes the index; a single shard gets the plain
+  name, as transformers writes it.
+  """
+
+  def __init__(
+    self, directory: files.PathLike, max_shard_bytes: int = MAX_SHARD_BYTES
+  ):
+    self._directory = epath.Path(directory)
+    self._directory.mkdir(parents=True, exist_ok=True)
+    self._max_shard_bytes = max_shard_bytes
+    self._pending: dict[str, np.ndarray] = {}
+    self._num_pending = 0
+    self._shards: list[list[str]] = []  # Names in each written shard.
+    self._num_bytes = 0
+
+  def add(self, name: str, tensor: np.ndarray) -> None:
+    """Adds one tensor; writes a shard when the next would be too large."""
+    if self._pending and (
+      self._num_pending + tensor.nbytes > self._max_shard_bytes
+    ):
+      self._flush()
+    self._pending[name] = np.ascontiguousarray(tensor)
+    self._num_pending += tensor.nbytes
+    self._num_bytes += tensor.nbytes
+
+  def close(self) -> None:
+    """Writes what is left, then gives the shards their names."""
+    self._flush()
+    total = len(self._shards)
+    if total == 1:
+      self._temporary(0).replace(self._directory / _SINGLE)
+      return
+    weight_map = {}
+    for number, names in enumerate(self._shards):
+      shard = f'model-{number + 1:05d}-of-{total:05d}.safetensors'
+      self._temporary(number).replace(self._directory / shard)
+      weight_map |= dict.fromkeys(names, shard)
+    files.write_json(
+      self._directory / _INDEX,
+      {'metadata': {'total_size': self._num_bytes}, 'weight_map': weight_map},
+    )
+
+  def _temporary(self, number: int) -> epath.Path:
+    return self._directory / f'shard-{number:05d}.tmp'
+
+  def _flush(self) -> None:
+    import safetensors.numpy
+
+    safetensors.numpy.save_file(
+      self._pending,
+      str(self._temporary(len(self._shards))),
+      metadata={'format': 'pt'},
+    )
+    self._shards.append(list(self._pending))
+    self._pending, self._num_pending = {}, 0
+
+
+def copy_tokenizer(source: files.PathLike, target: files.PathLike) -> None:
+  """Copies the tokenizer's files from one directory to another."""
+  source, target = epath.Path(source), epath.Path(target)
+  target.mkdir(parents=True, exist_ok=True)
+  for name in TOKENIZER_FILES:
+    if (source / name).exists():
+      (source / name).copy(target / name, overwrite=True)

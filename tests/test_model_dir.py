@@ -1,0 +1,94 @@
+import json
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from inpars_tpu import errors, model_dir
+
+
+def write(directory, tensors, **kwargs):
+  writer = model_dir.TensorWriter(directory, **kwargs)
+  for name, tensor in tensors.items():
+    writer.add(name, tensor)
+  writer.close()
+
+
+TENSORS = {
+  'a': np.arange(6, dtype=np.float32).reshape(2, 3),
+  'b.c': np.ones(4, ml_dtypes.bfloat16),
+  'd': np.zeros((3, 1), np.float32),
+}
+
+
+@pytest.mark.parametrize('max_shard_bytes', [1 << 20, 24, 1])
+def test_round_trip_in_any_number_of_shards(tmp_path, max_shard_bytes):
+  write(tmp_path, TENSORS, max_shard_bytes=max_shard_bytes)
+  reader = model_dir.TensorReader(tmp_path)
+  assert reader.shapes == {'a': (2, 3), 'b.c': (4,), 'd': (3, 1)}
+  for name, tensor in TENSORS.items():
+    assert reader.read(name).dtype == tensor.dtype
+    np.testing.assert_array_equal(reader.read(name), tensor)
+  assert not list(tmp_path.glob('*.tmp'))
+
+
+def test_shards_have_the_names_that_transformers_gives(tmp_path):
+  write(tmp_path, TENSORS, max_shard_bytes=24)
+  assert sorted(p.name for p in tmp_path.iterdir()) == [
+    'model-00001-of-00002.safetensors',
+    'model-00002-of-00002.safetensors',
+    'model.safetensors.index.json',
+  ]
+  index = json.loads((tmp_path / 'model.safetensors.index.json').read_text())
+  assert index['metadata'] == {'total_size': 44}
+  assert index['weight_map']['a'] == 'model-00001-of-00002.safetensors'
+
+
+def test_missing_shard_is_named(tmp_path):
+  write(tmp_path, TENSORS, max_shard_bytes=24)
+  (tmp_path / 'model-00002-of-00002.safetensors').unlink()
+  with pytest.raises(errors.InputError, match='model-00002-of-00002'):
+    model_dir.TensorReader(tmp_path)
+
+
+def test_cut_short_file_is_named(tmp_path):
+  write(tmp_path, TENSORS)
+  path = tmp_path / 'model.safetensors'
+  path.write_bytes(path.read_bytes()[:-8])
+  with pytest.raises(errors.InputError, match='not safetensors'):
+    model_dir.TensorReader(tmp_path)
+
+
+def test_every_difference_is_named(tmp_path):
+  write(tmp_path, TENSORS)
+  with pytest.raises(errors.InputError) as caught:
+    model_dir.TensorReader(tmp_path).check(
+      {'a': (2, 4), 'b.c': (4,), 'e': (1,)}, ignored=['x.*']
+    )
+  message = str(caught.value)
+  assert 'a is [2, 3], not [2, 4]' in message
+  assert 'e is missing' in message
+  assert 'd is not part of this architecture' in message
+  assert 'b.c' not in message
+
+
+def test_ignored_tensors_may_be_there(tmp_path):
+  write(tmp_path, TENSORS)
+  expected = {name: TENSORS[name].shape for name in ('a', 'd')}
+  model_dir.TensorReader(tmp_path).check(expected, ignored=[r'b\..*'])
+
+
+def test_config_of_another_architecture(tmp_path):
+  with pytest.raises(errors.InputError, match='has no config.json'):
+    model_dir.read_config(tmp_path, ['gptj'], 'the generator')
+  (tmp_path / 'config.json').write_text('{"model_type": "bert"}')
+  with pytest.raises(errors.InputError) as caught:
+    model_dir.read_config(tmp_path, ['t5', 'mt5'], 'the reranker')
+  assert "is a 'bert' model; the reranker needs t5 or mt5" in str(caught.value)
+
+
+def test_more_tokens_than_rows():
+  with pytest.raises(
+    errors.InputError, match='has 40 tokens and the embedding'
+  ):
+    model_dir.check_vocabulary('models/x', 40, 32)
