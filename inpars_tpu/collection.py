@@ -8,6 +8,7 @@ offset, never held: 10 million documents cost 160 MB.
 import array
 import dataclasses
 import hashlib
+import re
 import weakref
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -19,6 +20,7 @@ from inpars_tpu import errors, files
 
 Qrels = dict[str, dict[str, int]]  # query_id -> doc_id -> relevance.
 
+_LONE_SURROGATE = re.compile('[\ud800-\udfff]')
 _QRELS_HEADER = ('query-id', 'corpus-id', 'score')
 
 
@@ -203,7 +205,10 @@ def read_qrels(path: files.PathLike) -> Qrels:
 
 
 def read_documents(path: files.PathLike) -> list[dict[str, Any]]:
-  """Reads documents.jsonl (`doc_id`, `text`) and checks that ids are unique."""
+  """Reads documents.jsonl (`doc_id`, `text`) and checks that ids are unique.
+
+  Lone surrogates of a text, which no tokenizer takes, become U+FFFD.
+  """
   documents, seen = [], set()
   for number, record in files.read_jsonl(path, 'documents', ('doc_id', 'text')):
     check_id(path, number, record['doc_id'])
@@ -212,7 +217,8 @@ def read_documents(path: files.PathLike) -> list[dict[str, Any]]:
         f'{path}:{number}: doc_id {record["doc_id"]!r} is there twice'
       )
     seen.add(record['doc_id'])
-    documents.append({'doc_id': record['doc_id'], 'text': record['text']})
+    text = _LONE_SURROGATE.sub('\N{REPLACEMENT CHARACTER}', record['text'])
+    documents.append({'doc_id': record['doc_id'], 'text': text})
   if not documents:
     raise errors.InputError(f'{path}: no documents')
   return documents

@@ -63,7 +63,11 @@ def write_json(path: PathLike, value: Any) -> None:
 
 
 def to_json_line(record: Any) -> bytes:
-  """One record as a UTF-8 line with its newline."""
+  """One record as a UTF-8 line with its newline.
+
+  Raises:
+    UnicodeEncodeError: a lone surrogate, which UTF-8 has no bytes for.
+  """
   return (json.dumps(record, ensure_ascii=False) + '\n').encode()
 
 

@@ -26,6 +26,8 @@ from inpars_tpu import (
 from inpars_tpu import recipe as recipe_lib
 from inpars_tpu.gptj import convert, decode, model
 
+# What a query depends on. GENERATOR_BATCH_SIZE only fits the work to the
+# memory: a run that ran out of it goes on with less.
 _MACROS = (
   'PROMPT',
   'MAX_DOCUMENT_TOKENS',

@@ -106,10 +106,9 @@ class Recipe:
     self._values = dict(values)
 
   def __getattr__(self, name: str) -> Any:
-    try:
-      return self.__dict__['_values'][name]
-    except KeyError:
-      raise AttributeError(name) from None
+    if name not in MACROS:
+      raise AttributeError(name)
+    return self.only(name)[name]
 
   def only(self, *names: str) -> dict[str, Any]:
     """The macros that one stage reads: its part of the manifest.

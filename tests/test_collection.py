@@ -165,3 +165,10 @@ def test_scifact_is_all_there(shared_data):
   qrels = collection.read_qrels(folder / 'qrels' / 'test.tsv')
   assert len(qrels) == 300
   assert sum(map(len, qrels.values())) == 339
+
+
+def test_lone_surrogates_of_documents_are_replaced(tmp_path):
+  path = tmp_path / 'documents.jsonl'
+  path.write_text('{"doc_id": "a", "text": "x\\ud800y\\u0000"}\n')
+  (document,) = collection.read_documents(path)
+  assert document == {'doc_id': 'a', 'text': 'x\ufffdy\x00'}
