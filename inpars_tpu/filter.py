@@ -1,0 +1,242 @@
+"""The best of the synthetic queries: rules first, then a score.
+
+The reading of generated queries and of the published files is in
+`synthetic`.
+"""
+
+import collections
+import dataclasses
+import logging
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from etils import epath
+
+from inpars_tpu import errors, files, manifest, monot5, score_parts, synthetic
+from inpars_tpu import recipe as recipe_lib
+from inpars_tpu import score as score_lib
+
+_log = logging.getLogger(__name__)
+
+MACROS = ('FILTER_BY', 'NUM_PAIRS', 'MIN_QUERY_TOKENS', 'MAX_QUERY_TOKENS')
+VALIDATION_NAME = 'validation.jsonl'
+_VALIDATION_SHARE = 10  # A tenth of NUM_PAIRS.
+_HISTOGRAM_BINS = 20
+
+Dropped = collections.Counter  # Reason -> number of queries.
+
+
+def main(args) -> None:
+  """`inpars-tpu filter`."""
+  filter_queries(
+    args.queries,
+    args.documents,
+    args.output,
+    args.recipe,
+    model=args.model,
+    label_words=args.label_words,
+  )
+
+
+def filter_queries(
+  queries_path: files.PathLike,
+  documents_path: files.PathLike,
+  output: files.PathLike,
+  recipe: recipe_lib.Recipe,
+  *,
+  model: files.PathLike | None = None,
+  label_words: str | None = None,
+) -> None:
+  """Writes the best NUM_PAIRS queries, and validation.jsonl beside them.
+
+  Args:
+    queries_path: generate's directory, or one JSONL file.
+    documents_path: documents.jsonl, the texts.
+    output: filtered.jsonl: the queries' fields, `text`, and `log_prob_true`
+      where the reranker chose; best first.
+    recipe: gives `MACROS`, and the scorer's where the reranker chooses.
+    model: directory of the reranker; read where FILTER_BY is 'reranker'.
+    label_words: 'false,true', where the directory does not say them.
+
+  Raises:
+    InputError: malformed input, a document that is not there, no query left;
+      as `monot5.check`.
+  """
+  files.must_exist(queries_path, 'queries')
+  files.must_be_file(documents_path, 'documents')
+  settings = recipe.only(*MACROS)
+  inputs = {'queries': queries_path, 'documents': documents_path}
+  if recipe.FILTER_BY == 'reranker':
+    if model is None:
+      raise errors.InputError(
+        "FILTER_BY is 'reranker', which needs --model; or give "
+        '--gin.FILTER_BY="\'log_probs\'"'
+      )
+    monot5.check(model, label_words)
+    settings |= recipe.only(*score_lib.MACROS) | {'label_words': label_words}
+    inputs['model'] = model
+  rules = Rules(
+    recipe.MIN_QUERY_TOKENS, recipe.MAX_QUERY_TOKENS, recipe.FILTER_BY
+  )
+  output = epath.Path(output)
+  if output.name == VALIDATION_NAME:
+    raise errors.InputError(f'--output {output}: the filter writes it beside')
+  job = manifest.begin_file('filter', output, settings=settings, inputs=inputs)
+  if job.is_complete:
+    _check_validation(output)
+    return
+  queries = synthetic.read(queries_path, documents_path)
+  kept, dropped = rules.apply(queries)
+  _log.info('filter: %s', _describe(len(queries), dropped))
+  if not kept:
+    raise errors.InputError(
+      f'{queries_path}: no query is left: {_describe(len(queries), dropped)}'
+    )
+  reranker = None
+  if 'model' in inputs:
+    reranker = score_lib.load_model(model, recipe, label_words)
+  counts: collections.Counter = collections.Counter()
+  scores = _score(kept, recipe.FILTER_BY, reranker, job, counts)
+  best = choose([query.order for query in kept], scores)
+  best = best[: recipe.NUM_PAIRS + recipe.NUM_PAIRS // _VALIDATION_SHARE]
+  records = [
+    kept[i].record | ({reranker.spec.field: scores[i]} if reranker else {})
+    for i in best
+  ]
+  validation_sha256 = _write(output, records, recipe.NUM_PAIRS)
+  num_out = min(len(records), recipe.NUM_PAIRS)
+  dropped['below the top'] = len(kept) - len(records)
+  job.finish(
+    counts={
+      'in': len(queries),
+      'out': num_out,
+      'validation': len(records) - num_out,
+      'dropped': dict(dropped),
+      **counts,
+    },
+    validation_sha256=validation_sha256,
+    histogram=None if scores is None else histogram(scores),
+  )
+
+
+@dataclasses.dataclass(frozen=True)
+class Rules:
+  """Which queries are worth a score."""
+
+  min_tokens: int
+  max_tokens: int
+  filter_by: str
+
+  def __post_init__(self):
+    if self.min_tokens > self.max_tokens:
+      raise errors.InputError(
+        f'MIN_QUERY_TOKENS {self.min_tokens} is more than MAX_QUERY_TOKENS '
+        f'{self.max_tokens}: no query could pass'
+      )
+
+  def apply(
+    self, queries: Iterable[synthetic.Query]
+  ) -> tuple[list[synthetic.Query], Dropped]:
+    """The queries that pass, in their order, and why the others do not."""
+    kept, dropped = [], collections.Counter()
+    for query in queries:
+      reason = self._reason(query)
+      if reason:
+        dropped[reason] += 1
+      else:
+        kept.append(query)
+    return kept, dropped
+
+  def _reason(self, query: synthetic.Query) -> str | None:
+    # A mean over no token is no score.
+    low = max(self.min_tokens, self.filter_by == 'log_probs')
+    if not query.text.strip():
+      return 'empty query'
+    if len(query.log_probs) < low:
+      return 'too few tokens'
+    if len(query.log_probs) > self.max_tokens:
+      return 'too many tokens'
+    return None
+
+
+def choose(
+  order: Sequence[int], scores: Sequence[float] | None
+) -> Sequence[int]:
+  """Places of queries, best first.
+
+  Args:
+    order: place of each query's document; ties are in this order.
+    scores: higher is better; None: as they are.
+
+  choose([1, 0, 2], [-1.0, -1.0, -0.5]) -> [2, 1, 0]
+  """
+  places = range(len(order))
+  if scores is None:
+    return places
+  return sorted(places, key=lambda i: (-scores[i], order[i], i))
+
+
+def histogram(scores: Sequence[float]) -> dict[str, list[Any]]:
+  """How many scores are in each of 20 equal bins between the extremes."""
+  counts, edges = np.histogram(scores, _HISTOGRAM_BINS)
+  return {
+    'edges': [float(f'{edge:.6g}') for edge in edges],
+    'counts': counts.tolist(),
+  }
+
+
+def _score(
+  queries: Sequence[synthetic.Query],
+  filter_by: str,
+  reranker: monot5.MonoT5 | None,
+  job: manifest.Job,
+  counts: collections.Counter,
+) -> list[float] | None:
+  """What the queries are chosen by; None: their order."""
+  if filter_by == 'none':
+    return None
+  if filter_by == 'log_probs':
+    return [float(np.mean(query.log_probs)) for query in queries]
+  parts = score_parts.split(len(queries))
+  scored = score_parts.score(
+    reranker,
+    job,
+    [len(part) for part in parts],
+    lambda i: [(queries[p].text, queries[p].record['text']) for p in parts[i]],
+    counts,
+  )
+  return [score for part in scored for score in part]
+
+
+def _write(
+  output: epath.Path, records: Sequence[dict[str, Any]], num_pairs: int
+) -> str | None:
+  """Writes both files, the validation first; returns its hash, if there."""
+  validation_path = output.parent / VALIDATION_NAME
+  validation_path.unlink(missing_ok=True)  # It may be an earlier filter's.
+  if len(records) > num_pairs:
+    files.write_jsonl(validation_path, records[num_pairs:])
+  files.write_jsonl(output, records[:num_pairs])
+  return files.sha256(validation_path) if validation_path.exists() else None
+
+
+def _describe(num_queries: int, dropped: Dropped) -> str:
+  """'kept 9 of 12: 2 empty query, 1 too few tokens'."""
+  reasons = ', '.join(
+    f'{n:,} {reason}' for reason, n in sorted(dropped.items())
+  )
+  kept = f'kept {num_queries - dropped.total():,} of {num_queries:,}'
+  return f'{kept}: {reasons}' if reasons else kept
+
+
+def _check_validation(output: epath.Path) -> None:
+  """The second file of a complete output is still what the manifest says."""
+  path = output.parent / VALIDATION_NAME
+  wanted = manifest.read(output)['validation_sha256']
+  found = files.sha256(path) if path.exists() else None
+  if found != wanted:
+    raise errors.InputError(
+      f'{path} is not what was written with {output}; '
+      f'delete {output} to make both anew'
+    )

@@ -1,0 +1,348 @@
+"""monoT5: its input text, its label words, and the reranker itself.
+
+The one owner of both for training, filter and rerank alike. What a directory
+was trained to read and to say is its `reranker.json`, the known name of a
+published checkpoint, or said by the user; never guessed.
+"""
+
+import collections
+import dataclasses
+import re
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from etils import epath
+
+from inpars_tpu import errors, files, model_dir
+from inpars_tpu import tokenizer as tokenizer_lib
+from inpars_tpu.t5 import truncate
+
+SPEC_NAME = 'reranker.json'
+DOCUMENTS_CUT, QUERIES_CUT = 'documents cut', 'queries cut'  # Counted.
+
+_QUERY, _DOCUMENT = '{query}', '{document}'
+# github.com/castorini/pygaggle, pygaggle/rerank/base.py: all of them say
+# false and true.
+_KNOWN = re.compile(
+  r'monot5-((small-msmarco-10k|small-msmarco-100k)'
+  r'|(base|large|3b)-msmarco(-10k)?|(base|3b)-med-msmarco)'
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class RerankerSpec:
+  """What a reranker reads and says.
+
+  RerankerSpec().text('q', 'd') -> 'Query: q Document: d Relevant:'
+  """
+
+  template: str = f'Query: {_QUERY} Document: {_DOCUMENT} Relevant:'
+  label_words: tuple[str, str] | None = ('false', 'true')  # For no, for yes.
+  logit_id: int | None = None  # RankT5: the score is this token's logit.
+
+  def __post_init__(self):
+    for placeholder in (_QUERY, _DOCUMENT):
+      if self.template.count(placeholder) != 1:
+        raise errors.InputError(
+          f'the template {self.template!r} must hold {placeholder} once'
+        )
+    if (self.label_words is None) == (self.logit_id is None):
+      raise errors.InputError('a reranker has either label_words or a logit_id')
+
+  @property
+  def field(self) -> str:
+    """What its score is called in files."""
+    return 'logit' if self.label_words is None else 'log_prob_true'
+
+  def text(self, query: str, document: str) -> str:
+    """The input text; braces in the query or the document mean nothing."""
+    before, after = self.template.split(_QUERY)
+    if _DOCUMENT in before:
+      return before.replace(_DOCUMENT, document) + query + after
+    return before + query + after.replace(_DOCUMENT, document)
+
+
+MONOT5 = RerankerSpec()
+
+
+def read_spec(
+  directory: files.PathLike, label_words: str | None = None
+) -> RerankerSpec:
+  """Finds out what a model directory reads and says.
+
+  Args:
+    directory: of a model, with or without reranker.json.
+    label_words: 'false,true', from the user, for a directory that has none.
+
+  Raises:
+    InputError: nothing says it, a malformed reranker.json, or `label_words`
+      that contradict it.
+  """
+  directory = files.must_exist(directory, 'model directory')
+  given = None if label_words is None else _parse_words(label_words)
+  if (directory / SPEC_NAME).exists():
+    spec = _read_json(directory / SPEC_NAME)
+    if given and given != spec.label_words:
+      said = spec.label_words or f'logit_id {spec.logit_id}'
+      raise errors.InputError(
+        f'--label_words={label_words}, but {directory / SPEC_NAME} says {said}'
+      )
+    return spec
+  if given:
+    return dataclasses.replace(MONOT5, label_words=given)
+  if _is_known(directory):
+    return MONOT5
+  raise errors.InputError(
+    f'{directory} does not say which words it was trained to say: give '
+    '--label_words=false,true (the word for irrelevant, the word for '
+    f'relevant), or put a {SPEC_NAME} there such as '
+    '{"template": "Query: {query} Document: {document} Relevant:", '
+    '"label_words": ["false", "true"]}'
+  )
+
+
+def write_spec(directory: files.PathLike, spec: RerankerSpec) -> None:
+  """Writes reranker.json, as every model directory of ours has it."""
+  record = {k: v for k, v in vars(spec).items() if v is not None}
+  files.write_json(epath.Path(directory) / SPEC_NAME, record)
+
+
+def label_ids(
+  spec: RerankerSpec, tokenizer: tokenizer_lib.T5Tokenizer
+) -> list[int]:
+  """Ids of [false word, true word], or [logit_id].
+
+  Raises:
+    InputError: a word that is not one piece of the vocabulary.
+  """
+  if spec.label_words is None:
+    return [spec.logit_id]
+  ids = []
+  for word in spec.label_words:
+    tokens = tokenizer.encode([word])[0]
+    if len(tokens) != 1 or tokenizer.piece_id(f'▁{word}') != tokens[0]:
+      raise errors.InputError(
+        f'label word {word!r} is not one piece of the vocabulary of '
+        f'{tokenizer.directory}'
+      )
+    ids += tokens
+  return ids
+
+
+def build_inputs(
+  spec: RerankerSpec,
+  tokenizer: tokenizer_lib.T5Tokenizer,
+  queries: Sequence[str],
+  documents: Sequence[str],
+  max_tokens: int,
+  counts: collections.Counter | None = None,
+) -> list[list[int]]:
+  """Tokenises (query, document) pairs for the encoder.
+
+  The input is the whole text in one piece, then </s>. Where that is too long
+  the document's text is cut at a character and the whole is tokenised anew; a
+  query that leaves no room for any of it is cut too. What follows the document
+  in the template always stays: published code cuts it off.
+
+  Args:
+    spec: the template.
+    tokenizer: the model's.
+    queries: one for each document.
+    documents: texts.
+    max_tokens: the most that an input may have, </s> included.
+    counts: if given, DOCUMENTS_CUT and QUERIES_CUT (apart: a pair counts once)
+      are added to it.
+
+  Returns:
+    Token ids of each pair, ending in </s>, not padded.
+
+  Raises:
+    InputError: the template alone does not fit.
+  """
+
+  def encode(query: str, document: str) -> list[int]:
+    return tokenizer.encode([spec.text(query, document)])[0]
+
+  pairs = list(zip(queries, documents, strict=True))
+  inputs = tokenizer.encode([spec.text(*pair) for pair in pairs])
+  room = max_tokens - 1  # For </s>.
+  for i, (query, document) in enumerate(pairs):
+    if len(inputs[i]) <= room:
+      continue
+    reason = DOCUMENTS_CUT
+    tokens = truncate.longest_fit(
+      lambda n, q=query, d=document: encode(q, d[:n]), len(document), room
+    )
+    if tokens is None:
+      reason = QUERIES_CUT
+      tokens = truncate.longest_fit(
+        lambda n, q=query: encode(q[:n], ''), len(query), room
+      )
+    if tokens is None:
+      raise errors.InputError(
+        f'max_tokens {max_tokens} has no room for the template '
+        f'{spec.template!r}'
+      )
+    inputs[i] = tokens
+    if counts is not None:
+      counts[reason] += 1
+  return [[*tokens, tokenizer.eos_id] for tokens in inputs]
+
+
+def check(
+  directory: files.PathLike, label_words: str | None = None
+) -> tuple[RerankerSpec, tokenizer_lib.T5Tokenizer, list[int]]:
+  """Checks all of a directory that can be checked without reading weights.
+
+  Returns:
+    What it reads and says, its tokenizer, the label ids.
+
+  Raises:
+    InputError: as `read_spec` and `label_ids`; another architecture; tensors
+      or a tokenizer that do not fit config.json.
+  """
+  from inpars_tpu.t5 import convert  # jax: not for the text alone.
+
+  config = convert.check(directory)
+  spec = read_spec(directory, label_words)
+  tokenizer = tokenizer_lib.T5Tokenizer(directory)
+  ids = label_ids(spec, tokenizer)
+  num_tokens = max(tokenizer.num_tokens, *(i + 1 for i in ids))
+  model_dir.check_vocabulary(directory, num_tokens, config.vocab_size)
+  return spec, tokenizer, ids
+
+
+class Ranked(NamedTuple):
+  """A document of a list that was reranked."""
+
+  index: int  # Its place in the list given, from 0.
+  score: float  # log_prob_true, or the logit.
+
+
+class MonoT5:
+  """A reranker: T5 with its tokenizer, template and label words."""
+
+  def __init__(self, spec, tokenizer, scorer, max_tokens):
+    """See `load`."""
+    self.spec = spec
+    self.tokenizer = tokenizer
+    self.max_tokens = max_tokens
+    self._scorer = scorer
+
+  @classmethod
+  def load(
+    cls,
+    directory: files.PathLike,
+    *,
+    dtype: str = 'bfloat16',
+    max_tokens: int = 512,
+    batch_tokens: int | None = None,
+    label_words: str | None = None,
+  ) -> 'MonoT5':
+    """Loads a Hugging Face directory of a T5 that was trained to rerank.
+
+    Args:
+      directory: config.json, tensors, tokenizer, and best a reranker.json.
+      dtype: of activations and kernels: 'bfloat16' or 'float32'.
+      max_tokens: inputs are cut to it; see `build_inputs`.
+      batch_tokens: encoder tokens that are scored together; None: by device.
+      label_words: 'false,true' for a directory without reranker.json.
+
+    Raises:
+      InputError: as `check`.
+    """
+    import jax.numpy as jnp
+
+    from inpars_tpu.t5 import convert, score
+
+    if dtype not in ('bfloat16', 'float32'):
+      raise errors.unknown('dtype', dtype, ('bfloat16', 'float32'))
+    spec, tokenizer, ids = check(directory, label_words)
+    build_inputs(spec, tokenizer, [''], [''], max_tokens)  # Is there room?
+    config, params = convert.load(directory, jnp.dtype(dtype))
+    scorer = score.Scorer(
+      config,
+      params,
+      ids,
+      dtype=dtype,
+      max_tokens=max_tokens,
+      batch_tokens=batch_tokens,
+    )
+    return cls(spec, tokenizer, scorer, max_tokens)
+
+  def score(self, query: str, documents: Sequence[str]) -> list[float]:
+    """log_prob_true (or the logit) of each document for one query."""
+    return self.score_pairs([(query, document) for document in documents])
+
+  def rerank(self, query: str, documents: Sequence[str]) -> list[Ranked]:
+    """The documents best first; ties stay in their order."""
+    scores = self.score(query, documents)
+    ranked = [Ranked(i, score) for i, score in enumerate(scores)]
+    return sorted(ranked, key=lambda document: -document.score)
+
+  def score_pairs(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
+    """log_prob_true (or the logit) of each (query, document), in order."""
+    return self.score_inputs(self.tokenise(pairs))
+
+  def tokenise(
+    self,
+    pairs: Sequence[tuple[str, str]],
+    counts: collections.Counter | None = None,
+  ) -> list[list[int]]:
+    """`build_inputs` of (query, document) pairs."""
+    queries = [query for query, _ in pairs]
+    documents = [document for _, document in pairs]
+    return build_inputs(
+      self.spec, self.tokenizer, queries, documents, self.max_tokens, counts
+    )
+
+  def score_inputs(
+    self,
+    inputs: Sequence[Sequence[int]],
+    progress: Callable[[int], object] | None = None,
+  ) -> list[float]:
+    """Scores of tokenised pairs, in their order.
+
+    Args:
+      inputs: token ids, as `tokenise` makes them.
+      progress: called with a number of pairs whenever so many more are done.
+    """
+    return self._scorer.score(inputs, progress).tolist()
+
+
+def _parse_words(label_words: str) -> tuple[str, str]:
+  words = label_words.split(',')
+  if len(words) != 2 or not all(word.strip() == word != '' for word in words):
+    raise errors.InputError(
+      f'--label_words={label_words} is not two words such as false,true'
+    )
+  return words[0], words[1]
+
+
+def _read_json(path: epath.Path) -> RerankerSpec:
+  record = files.read_json(path, SPEC_NAME)
+  types = {'template': str, 'label_words': list, 'logit_id': int}
+  if not isinstance(record, dict) or 'template' not in record:
+    raise errors.InputError(f'{path}: needs a template')
+  for name, value in record.items():
+    if name not in types:
+      raise errors.unknown(f'field in {path}:', name, types)
+    if type(value) is not types[name]:
+      raise errors.InputError(f'{path}: {name} is no {types[name].__name__}')
+  words = record.get('label_words')
+  if words is not None and list(map(type, words)) != [str, str]:
+    raise errors.InputError(f'{path}: label_words: [false word, true word]')
+  try:
+    return RerankerSpec(
+      record['template'], words and tuple(words), record.get('logit_id')
+    )
+  except errors.InputError as error:
+    raise errors.InputError(f'{path}: {error}') from None
+
+
+def _is_known(directory: epath.Path) -> bool:
+  """True of castorini's folders, downloaded or in Hugging Face's cache."""
+  cached = [
+    part.partition('models--castorini--')[2] for part in directory.parts
+  ]
+  return any(map(_KNOWN.fullmatch, (directory.name, *cached)))

@@ -1,0 +1,189 @@
+"""A TREC run, its top documents put in the order of a reranker."""
+
+import collections
+import functools
+from collections.abc import Iterator, Mapping
+
+from inpars_tpu import (
+  collection,
+  errors,
+  files,
+  manifest,
+  monot5,
+  score_parts,
+  trec,
+)
+from inpars_tpu import recipe as recipe_lib
+from inpars_tpu import score as score_lib
+
+MACROS = (*score_lib.MACROS, 'RERANK_HITS')
+TAG = 'inpars_tpu'
+# Texts of documents that several queries share, as most do.
+_CACHED_DOCUMENTS = 10_000
+
+
+def main(args) -> None:
+  """`inpars-tpu rerank`."""
+  rerank(
+    args.run,
+    args.corpus,
+    args.queries,
+    args.model,
+    args.output,
+    args.recipe,
+    label_words=args.label_words,
+  )
+
+
+def rerank(
+  run_path: files.PathLike,
+  corpus_path: files.PathLike,
+  queries_path: files.PathLike,
+  model_path: files.PathLike,
+  output: files.PathLike,
+  recipe: recipe_lib.Recipe,
+  *,
+  label_words: str | None = None,
+) -> None:
+  """Writes a run with the top RERANK_HITS of each query in a new order.
+
+  Args:
+    run_path: TREC run of the first stage.
+    corpus_path: corpus.jsonl; texts are read when they are needed.
+    queries_path: queries.jsonl.
+    model_path: directory of a reranker.
+    output: TREC run, queries in the order of `run_path`.
+    recipe: gives `MACROS`.
+    label_words: 'false,true', where the directory does not say them.
+
+  Raises:
+    InputError: malformed input; queries without a text or documents that are
+      not in the corpus, by name; as `monot5.check`.
+  """
+  files.must_be_file(run_path, 'run')
+  files.must_be_file(corpus_path, 'corpus')
+  files.must_be_file(queries_path, 'queries')
+  monot5.check(model_path, label_words)
+  job = manifest.begin_file(
+    'rerank',
+    output,
+    settings=recipe.only(*MACROS) | {'label_words': label_words},
+    inputs={
+      'run': run_path,
+      'corpus': corpus_path,
+      'queries': queries_path,
+      'model': model_path,
+    },
+  )
+  if job.is_complete:
+    return
+  run = trec.read_run(run_path)
+  queries = _read_queries(queries_path, run)
+  corpus = collection.Corpus(corpus_path)
+  positions = _find_documents(corpus, run)
+  model = score_lib.load_model(model_path, recipe, label_words)
+
+  @functools.lru_cache(_CACHED_DOCUMENTS)
+  def text(doc_id: str) -> str:
+    return corpus[positions[doc_id]].text
+
+  hits = recipe.RERANK_HITS
+  parts = _split(run, hits)
+  counts: collections.Counter = collections.Counter()
+  scored = score_parts.score(
+    model,
+    job,
+    [sum(len(run[query_id][:hits]) for query_id in part) for part in parts],
+    lambda i: [
+      (queries[query_id], text(doc_id))
+      for query_id in parts[i]
+      for doc_id, _ in run[query_id][:hits]
+    ],
+    counts,
+  )
+  with files.atomic_writer(output) as stream:
+    for part, scores in zip(parts, scored, strict=True):
+      rest = iter(scores)
+      for query_id in part:
+        ranking = run[query_id]
+        own = [next(rest) for _ in ranking[:hits]]
+        for line in trec.format_ranking(query_id, reorder(ranking, own), TAG):
+          stream.write(line.encode())
+  counts['below RERANK_HITS'] = sum(len(r[hits:]) for r in run.values())
+  num_lines = sum(map(len, run.values()))
+  job.finish(
+    counts={'in': num_lines, 'out': num_lines, 'queries': len(run), **counts}
+  )
+
+
+def reorder(ranking: trec.Ranking, scores: list[float]) -> trec.Ranking:
+  """Puts the top of a ranking in the order of new scores.
+
+  Documents without a new score keep their order, below all others. Equal
+  scores keep the order of the first stage: the scores returned fall from line
+  to line, so that evaluation keeps it too.
+
+  reorder([('a', 9.0), ('b', 8.0), ('c', 7.0)], [-2.0, -1.0]) ->
+    [('b', -1.0), ('a', -2.0), ('c', -2.0000002)]
+  """
+  order = sorted(range(len(scores)), key=lambda i: -scores[i])
+  order += range(len(scores), len(ranking))
+  values = [scores[i] if i < len(scores) else min(scores) for i in order]
+  doc_ids = [ranking[i][0] for i in order]
+  return list(zip(doc_ids, trec.strictly_decreasing(values), strict=True))
+
+
+def _split(run: trec.Run, hits: int) -> list[list[str]]:
+  """Query ids of each part: whole queries, until there are PART_PAIRS."""
+  parts, num_pairs = [], score_parts.PART_PAIRS
+  for query_id, ranking in run.items():
+    if num_pairs >= score_parts.PART_PAIRS:
+      parts.append([])
+      num_pairs = 0
+    parts[-1].append(query_id)
+    num_pairs += min(len(ranking), hits)
+  return parts
+
+
+def _read_queries(path: files.PathLike, run: trec.Run) -> Mapping[str, str]:
+  """Cleaned texts of the queries of the run."""
+  queries = collection.read_queries(path)
+  unknown = collection.missing(run, queries)
+  if unknown:
+    raise errors.InputError(
+      f'{path} has no text for {_some(unknown)}, which the run ranks'
+    )
+  cleaned = {query_id: collection.clean(queries[query_id]) for query_id in run}
+  empty = [query_id for query_id, text in cleaned.items() if not text.strip()]
+  if empty:
+    raise errors.InputError(f'{path}: no text in {_some(empty)}')
+  return cleaned
+
+
+def _find_documents(
+  corpus: collection.Corpus, run: trec.Run
+) -> Mapping[str, int]:
+  """Places in the corpus of all documents of the run."""
+  positions: dict[str, int] = {}
+  unknown: list[str] = []
+  for doc_id in _doc_ids(run):
+    position = corpus.find(doc_id)
+    if position is None:
+      unknown.append(doc_id)
+    else:
+      positions[doc_id] = position
+  if unknown:
+    raise errors.InputError(
+      f'{corpus.path} has no document {_some(unknown)}, which the run ranks'
+    )
+  return positions
+
+
+def _doc_ids(run: trec.Run) -> Iterator[str]:
+  return iter(dict.fromkeys(d for ranking in run.values() for d, _ in ranking))
+
+
+def _some(names: list[str]) -> str:
+  """The first few of many: 'a', 'b' and 7 more."""
+  more = f' and {len(names) - 5} more' if len(names) > 5 else ''
+  return ', '.join(map(repr, names[:5])) + more

@@ -1,0 +1,267 @@
+"""T5 in Flax Linen, with t5x's parameter names and logical axes.
+
+The same module runs in the scorer, in the trainer and inside t5x's
+EncoderDecoderModel; dropout sits where t5x's minimal network has it. Packed
+examples and a decoding cache are left out. The rest is in `layers`.
+
+Axes: B batch, S encoder tokens, T decoder tokens, D d_model, H heads, K d_kv,
+V vocabulary, L label tokens.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from inpars_tpu.t5 import config as config_lib
+from inpars_tpu.t5 import layers
+
+PAD_ID = 0  # Also what the decoder starts from.
+
+
+class EncoderLayer(nn.Module):
+  """Self-attention, then the feed-forward block; each normed and residual."""
+
+  config: config_lib.T5Config
+  dtype: Any
+
+  def setup(self):
+    config = self.config
+    self.pre_attention_layer_norm = layers.RMSNorm(config, self.dtype)
+    self.attention = layers.Attention(config, self.dtype)
+    self.pre_mlp_layer_norm = layers.RMSNorm(config, self.dtype)
+    self.mlp = layers.FeedForward(config, self.dtype)
+    self.dropout = nn.Dropout(config.dropout_rate, broadcast_dims=(-2,))
+
+  def __call__(self, x, mask, bias, *, deterministic):
+    """x [B, S, D], mask [B, 1, 1, S], bias [1, H, S, S] -> [B, S, D]."""
+    y = self.pre_attention_layer_norm(x)
+    y = self.attention(y, y, mask, bias, deterministic=deterministic)
+    x += self.dropout(y, deterministic=deterministic)
+    y = self.mlp(self.pre_mlp_layer_norm(x), deterministic=deterministic)
+    return x + self.dropout(y, deterministic=deterministic)
+
+
+class DecoderLayer(nn.Module):
+  """Self-attention, attention to the encoder, the feed-forward block."""
+
+  config: config_lib.T5Config
+  dtype: Any
+
+  def setup(self):
+    config = self.config
+    self.pre_self_attention_layer_norm = layers.RMSNorm(config, self.dtype)
+    self.self_attention = layers.Attention(config, self.dtype)
+    self.pre_cross_attention_layer_norm = layers.RMSNorm(config, self.dtype)
+    self.encoder_decoder_attention = layers.Attention(config, self.dtype)
+    self.pre_mlp_layer_norm = layers.RMSNorm(config, self.dtype)
+    self.mlp = layers.FeedForward(config, self.dtype)
+    self.dropout = nn.Dropout(config.dropout_rate, broadcast_dims=(-2,))
+
+  def __call__(self, x, encoded, mask, bias, cross_mask, *, deterministic):
+    """x [B, T, D], encoded [B, S, D] -> [B, T, D].
+
+    Masks are [B, 1, T, T] and [B, 1, T, S] bool, bias [1, H, T, T] float32.
+    """
+    y = self.pre_self_attention_layer_norm(x)
+    y = self.self_attention(y, y, mask, bias, deterministic=deterministic)
+    x += self.dropout(y, deterministic=deterministic)
+    y = self.pre_cross_attention_layer_norm(x)
+    y = self.encoder_decoder_attention(
+      y, encoded, cross_mask, deterministic=deterministic
+    )
+    x += self.dropout(y, deterministic=deterministic)
+    y = self.mlp(self.pre_mlp_layer_norm(x), deterministic=deterministic)
+    return x + self.dropout(y, deterministic=deterministic)
+
+  def first(self, x, encoded, mask):
+    """The first position alone: x [B, D], mask [B, S] bool -> [B, D]."""
+    y = self.pre_self_attention_layer_norm(x)
+    x += self.self_attention.over_itself(y)
+    y = self.pre_cross_attention_layer_norm(x)
+    x += self.encoder_decoder_attention.of_one(y, encoded, mask)
+    y = self.pre_mlp_layer_norm(x)[:, None]  # [B, 1, D]
+    return x + self.mlp(y, deterministic=True)[:, 0]
+
+
+class Encoder(nn.Module):
+  """Embedded tokens to encoded ones."""
+
+  config: config_lib.T5Config
+  dtype: Any
+
+  def setup(self):
+    config = self.config
+    self.relpos_bias = layers.RelativePositionBias(config)
+    self.layers = [
+      EncoderLayer(config, self.dtype) for _ in range(config.num_layers)
+    ]
+    self.encoder_norm = layers.RMSNorm(config, self.dtype)
+    self.input_dropout = nn.Dropout(config.dropout_rate, broadcast_dims=(-2,))
+    self.output_dropout = nn.Dropout(config.dropout_rate)
+
+  def __call__(self, x, mask, *, deterministic):
+    """x [B, S, D], mask [B, S] bool (false: padding) -> [B, S, D]."""
+    bias = self.relpos_bias(x.shape[1], bidirectional=True)  # [1, H, S, S]
+    mask = mask[:, None, None, :]
+    x = self.input_dropout(x, deterministic=deterministic)
+    for layer in self.layers:
+      x = layer(x, mask, bias, deterministic=deterministic)
+    x = self.encoder_norm(x)
+    return self.output_dropout(x, deterministic=deterministic)
+
+
+class Decoder(nn.Module):
+  """Embedded decoder tokens and encoded ones to logits."""
+
+  config: config_lib.T5Config
+  dtype: Any
+
+  def setup(self):
+    config = self.config
+    self.relpos_bias = layers.RelativePositionBias(config)
+    self.layers = [
+      DecoderLayer(config, self.dtype) for _ in range(config.num_decoder_layers)
+    ]
+    self.decoder_norm = layers.RMSNorm(config, self.dtype)
+    self.dropout = nn.Dropout(config.dropout_rate, broadcast_dims=(-2,))
+    if not config.tie_word_embeddings:
+      self.logits_dense = layers.Dense(
+        config.d_model, config.vocab_size, ('embed', 'vocab'), jnp.float32
+      )
+
+  def __call__(self, x, encoded, mask, cross_mask, embedding, *, deterministic):
+    """x [B, T, D], masks [B, 1, T, T] and [B, 1, T, S] bool -> [B, T, V]."""
+    bias = self.relpos_bias(x.shape[1], bidirectional=False)  # [1, H, T, T]
+    x = self.dropout(x, deterministic=deterministic)
+    for layer in self.layers:
+      x = layer(x, encoded, mask, bias, cross_mask, deterministic=deterministic)
+    x = self.dropout(self.decoder_norm(x), deterministic=deterministic)
+    return layers.matmul(self._scaled(x), self._head(embedding))
+
+  def first(self, x, encoded, mask, embedding, token_ids):
+    """x [B, D], mask [B, S] bool, token_ids [L] -> [B, L] float32."""
+    for layer in self.layers:
+      x = layer.first(x, encoded, mask)
+    x = self._scaled(self.decoder_norm(x))
+    return layers.matmul(x, self._head(embedding, token_ids))
+
+  def _scaled(self, x):
+    x = x.astype(jnp.float32)
+    if self.config.scale_decoder_output:
+      x *= self.config.d_model**-0.5
+    return x
+
+  def _head(self, embedding, token_ids=None):
+    """Weights of all logits, or of those of some tokens: [D, V or L]."""
+    if self.config.tie_word_embeddings:
+      rows = embedding if token_ids is None else embedding[token_ids]
+      return rows.astype(jnp.float32).T
+    kernel = self.logits_dense.kernel
+    columns = kernel if token_ids is None else kernel[:, token_ids]
+    return columns.astype(jnp.float32)
+
+
+class Transformer(nn.Module):
+  """T5. Parameters are float32; activations are `dtype`.
+
+  Whatever `dtype` is: softmax, norms, relative biases and logits are float32.
+  """
+
+  config: config_lib.T5Config
+  dtype: Any = jnp.float32
+
+  def setup(self):
+    self.token_embedder = layers.Embedding(self.config, self.dtype)
+    self.encoder = Encoder(self.config, self.dtype)
+    self.decoder = Decoder(self.config, self.dtype)
+
+  def __call__(
+    self,
+    encoder_input_tokens: jax.Array,
+    decoder_input_tokens: jax.Array,
+    decoder_target_tokens: jax.Array,
+    *,
+    enable_dropout: bool = False,
+  ) -> jax.Array:
+    """Computes the logits of every decoder position.
+
+    Args:
+      encoder_input_tokens: [B, S] int32, 0 where padded.
+      decoder_input_tokens: [B, T] int32, the targets moved right by one.
+      decoder_target_tokens: [B, T] int32, 0 where padded; for the masks, as
+        in t5x.
+      enable_dropout: needs the 'dropout' random numbers.
+
+    Returns:
+      [B, T, V] float32.
+    """
+    encoded = self.encode(encoder_input_tokens, enable_dropout=enable_dropout)
+    return self.decode(
+      encoded,
+      encoder_input_tokens,
+      decoder_input_tokens,
+      decoder_target_tokens,
+      enable_dropout=enable_dropout,
+    )
+
+  def encode(
+    self, encoder_input_tokens: jax.Array, *, enable_dropout: bool = False
+  ) -> jax.Array:
+    """Encoder input tokens [B, S] -> [B, S, D] of `dtype`."""
+    return self.encoder(
+      self.token_embedder(encoder_input_tokens),
+      encoder_input_tokens != PAD_ID,
+      deterministic=not enable_dropout,
+    )
+
+  def decode(
+    self,
+    encoded: jax.Array,
+    encoder_input_tokens: jax.Array,
+    decoder_input_tokens: jax.Array,
+    decoder_target_tokens: jax.Array,
+    *,
+    enable_dropout: bool = False,
+  ) -> jax.Array:
+    """Encoded [B, S, D] and decoder tokens [B, T] -> logits [B, T, V]."""
+    is_token = encoder_input_tokens != PAD_ID  # [B, S]
+    is_target = decoder_target_tokens != PAD_ID  # [B, T]
+    length = decoder_target_tokens.shape[1]
+    is_past = jnp.tril(jnp.ones((length, length), bool))[None]  # [1, T, T]
+    self_mask = is_past & is_target[:, None, :] & is_target[:, :, None]
+    cross_mask = is_token[:, None, :] & is_target[:, :, None]  # [B, T, S]
+    return self.decoder(
+      self.token_embedder(decoder_input_tokens),
+      encoded,
+      self_mask[:, None],
+      cross_mask[:, None],
+      self.token_embedder.embedding,
+      deterministic=not enable_dropout,
+    )
+
+  def first_logits(
+    self, encoder_input_tokens: jax.Array, token_ids: jax.Array
+  ) -> jax.Array:
+    """Computes the logits of some tokens at the first decoder position.
+
+    Equal to `__call__` there, for less: self-attention over one position needs
+    no softmax, and the encoder's keys and values are never computed.
+
+    Args:
+      encoder_input_tokens: [B, S] int32, 0 where padded.
+      token_ids: [L] int32.
+
+    Returns:
+      [B, L] float32.
+    """
+    encoded = self.encode(encoder_input_tokens)
+    start = jnp.full(encoder_input_tokens.shape[:1], PAD_ID, jnp.int32)
+    return self.decoder.first(
+      self.token_embedder(start),
+      encoded,
+      encoder_input_tokens != PAD_ID,
+      self.token_embedder.embedding,
+      token_ids,
+    )

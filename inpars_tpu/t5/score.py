@@ -1,0 +1,172 @@
+"""Scores of tokenised pairs: length buckets, and one number per pair.
+
+Knows no text. A batch is a static shape with a constant token budget; what
+leaves the device is the scores. Composition depends on the list given and
+nothing else, so the same list gives the same bytes.
+"""
+
+import collections
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from inpars_tpu import errors
+from inpars_tpu.t5 import config as config_lib
+from inpars_tpu.t5 import network
+
+BUCKET_TOKENS = 64  # Inputs are padded to a multiple: one program for each.
+# Large batches fall out of a CPU's caches, and idle no accelerator.
+_BATCH_TOKENS = {'cpu': 4_096, 'tpu': 16_384}
+_BATCH_TOKENS_ELSEWHERE = 32_768
+
+
+class Batch(NamedTuple):
+  """Inputs that are scored together."""
+
+  indices: list[int]  # Their places in the list; at most num_rows.
+  num_rows: int  # Of the shape; rows without an input are dummies.
+  length: int  # Tokens of a row.
+
+
+def default_batch_tokens() -> int:
+  """Encoder tokens of a batch that suit the device."""
+  return _BATCH_TOKENS.get(jax.default_backend(), _BATCH_TOKENS_ELSEWHERE)
+
+
+def plan_batches(
+  lengths: Sequence[int], *, max_tokens: int, batch_tokens: int
+) -> list[Batch]:
+  """Puts inputs of like length together, the longest first.
+
+  A batch is as long as its longest input, rounded up to a multiple of
+  BUCKET_TOKENS (or max_tokens), and has batch_tokens / length rows; only the
+  last one may have dummies.
+
+  plan_batches([3, 100, 90], max_tokens=512, batch_tokens=256) ->
+    [Batch([1, 2], 2, 128), Batch([0], 4, 64)]
+  """
+  order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
+  batches, start = [], 0
+  while start < len(order):
+    longest = lengths[order[start]]
+    assert 0 < longest <= max_tokens, (longest, max_tokens)
+    length = min(-(-longest // BUCKET_TOKENS) * BUCKET_TOKENS, max_tokens)
+    num_rows = max(1, batch_tokens // length)
+    batches.append(Batch(order[start : start + num_rows], num_rows, length))
+    start += num_rows
+  return batches
+
+
+def pad(inputs: Sequence[Sequence[int]], batch: Batch) -> np.ndarray:
+  """Tokens of a batch, [num_rows, length] int32; dummies are one </s>."""
+  tokens = np.full((batch.num_rows, batch.length), network.PAD_ID, np.int32)
+  tokens[len(batch.indices) :, 0] = 1  # A row of padding has no softmax.
+  for row, index in enumerate(batch.indices):
+    tokens[row, : len(inputs[index])] = inputs[index]
+  return tokens
+
+
+class Scorer:
+  """A T5 on the device, and the tokens whose logits it is asked for."""
+
+  def __init__(
+    self,
+    config: config_lib.T5Config,
+    params: Any,
+    token_ids: Sequence[int],
+    *,
+    dtype: str,
+    max_tokens: int,
+    batch_tokens: int | None = None,
+  ):
+    """Keeps the weights.
+
+    Args:
+      config: sizes.
+      params: the 'params' of `network.Transformer`.
+      token_ids: [false, true]: the score is log P(true) between the two. One
+        id: the score is its logit.
+      dtype: of activations.
+      max_tokens: the longest input.
+      batch_tokens: encoder tokens of a batch; None: `default_batch_tokens`.
+    """
+    self._model = network.Transformer(config, dtype=jnp.dtype(dtype))
+    self._params = params
+    self._token_ids = jnp.asarray(token_ids, jnp.int32)
+    self._max_tokens = max_tokens
+    self._batch_tokens = batch_tokens or default_batch_tokens()
+
+  def score(
+    self,
+    inputs: Sequence[Sequence[int]],
+    progress: Callable[[int], object] | None = None,
+  ) -> np.ndarray:
+    """Scores of token id lists of 1 to max_tokens, in their order.
+
+    Returns:
+      [N] float32.
+
+    Raises:
+      InputError: a score is no finite number.
+    """
+    scores = np.empty(len(inputs), np.float32)
+    pending: collections.deque = collections.deque()
+
+    def fetch() -> None:
+      batch, on_device = pending.popleft()
+      scores[batch.indices] = np.asarray(on_device)[: len(batch.indices)]
+      if progress:
+        progress(len(batch.indices))
+
+    for batch in plan_batches(
+      [len(tokens) for tokens in inputs],
+      max_tokens=self._max_tokens,
+      batch_tokens=self._batch_tokens,
+    ):
+      tokens = pad(inputs, batch)
+      pending.append((batch, self._dispatch(tokens)))
+      if len(pending) > 1:  # The device has its next batch already.
+        fetch()
+    while pending:
+      fetch()
+    if not np.isfinite(scores).all():
+      raise errors.InputError(
+        f'{int((~np.isfinite(scores)).sum())} of {len(scores)} scores are no '
+        'numbers: the weights of the reranker are broken'
+      )
+    return scores
+
+  def _dispatch(self, tokens: np.ndarray) -> jax.Array:
+    return score_batch(self._model, self._params, tokens, self._token_ids)
+
+
+@functools.partial(jax.jit, static_argnames=('model',))
+def score_batch(
+  model: network.Transformer,
+  params: Any,
+  tokens: jax.Array,
+  token_ids: jax.Array,
+) -> jax.Array:
+  """Scores one batch.
+
+  Args:
+    model: the network.
+    params: its 'params'.
+    tokens: [B, S] int32, 0 where padded.
+    token_ids: [2] int32 (false, true), or [1].
+
+  Returns:
+    [B] float32: log P(true) of the softmax over the two logits at the first
+    decoder position, arXiv:2003.06713 section 3; or the one logit.
+  """
+  logits = model.apply(
+    {'params': params}, tokens, token_ids, method='first_logits'
+  )
+  if logits.shape[1] == 1:
+    return logits[:, 0]
+  # A log of a softmax would round near 0, where the best pairs are.
+  return -jax.nn.softplus(logits[:, 0] - logits[:, 1])

@@ -1,0 +1,255 @@
+import collections
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import inpars_tpu
+from inpars_tpu import errors, files, monot5, tokenizer
+from inpars_tpu.t5 import convert, network
+from tests import t5_checkpoints
+
+
+@pytest.fixture(scope='module')
+def directory(tmp_path_factory):
+  return t5_checkpoints.write_reranker(tmp_path_factory.mktemp('t5') / 'model')
+
+
+@pytest.fixture(scope='module')
+def model(directory):
+  return monot5.MonoT5.load(
+    directory, dtype='float32', max_tokens=32, batch_tokens=128
+  )
+
+
+@pytest.fixture(scope='module')
+def pieces(directory):
+  return tokenizer.T5Tokenizer(directory)
+
+
+def test_text():
+  assert monot5.MONOT5.text('q', 'd') == 'Query: q Document: d Relevant:'
+  turned = monot5.RerankerSpec('{document} | {query}?')
+  assert turned.text('q', 'd') == 'd | q?'
+
+
+def test_text_takes_braces_as_they_are():
+  text = monot5.MONOT5.text('{document}', '{query} {0} {')
+  assert text == 'Query: {document} Document: {query} {0} { Relevant:'
+  turned = monot5.RerankerSpec('{document} | {query}?')
+  assert turned.text('{document}', '{query}') == '{query} | {document}?'
+
+
+@pytest.mark.parametrize(
+  'name',
+  [
+    'monot5-3b-msmarco-10k',
+    'monot5-base-med-msmarco',
+    'models--castorini--monot5-base-msmarco/snapshots/77f8e3f7',
+  ],
+)
+def test_knows_what_castorini_published(tmp_path, name):
+  (tmp_path / name).mkdir(parents=True)
+  assert monot5.read_spec(tmp_path / name) == monot5.MONOT5
+
+
+@pytest.mark.parametrize('name', ['flan-t5-xl', 'my-monot5-3b-msmarco-10k'])
+def test_guesses_nothing(tmp_path, name):
+  (tmp_path / name).mkdir()
+  with pytest.raises(errors.InputError, match='--label_words=false,true'):
+    monot5.read_spec(tmp_path / name)
+  given = monot5.read_spec(tmp_path / name, 'no,yes')
+  assert given.label_words == ('no', 'yes')
+  assert given.template == monot5.MONOT5.template
+
+
+@pytest.mark.parametrize('words', ['true', 'false,true,maybe', 'false, true'])
+def test_label_words_are_two(tmp_path, words):
+  with pytest.raises(errors.InputError, match='is not two words'):
+    monot5.read_spec(tmp_path, words)
+
+
+@pytest.mark.parametrize(
+  'spec',
+  [
+    monot5.MONOT5,
+    monot5.RerankerSpec('{query} {document}', ('no', 'yes')),
+    monot5.RerankerSpec('{query} {document}', None, 32_089),
+  ],
+)
+def test_reads_the_spec_that_it_wrote(tmp_path, spec):
+  monot5.write_spec(tmp_path, spec)
+  assert monot5.read_spec(tmp_path) == spec
+
+
+def test_words_of_the_user_may_not_contradict_the_directory(tmp_path):
+  monot5.write_spec(tmp_path, monot5.MONOT5)
+  assert monot5.read_spec(tmp_path, 'false,true') == monot5.MONOT5
+  with pytest.raises(errors.InputError, match=r"says \('false', 'true'\)"):
+    monot5.read_spec(tmp_path, 'no,yes')
+
+
+@pytest.mark.parametrize(
+  ('record', 'message'),
+  [
+    ([], 'needs a template'),
+    ({'label_words': ['false', 'true']}, 'needs a template'),
+    ({'template': '{query}', 'logit_id': 3}, 'must hold {document} once'),
+    ({'template': '{query} {document}'}, 'either label_words or a logit_id'),
+    ({'template': '{query} {document}', 'words': []}, "'words'"),
+    ({'template': '{query} {document}', 'logit_id': 'a'}, 'logit_id is no int'),
+    (
+      {'template': '{query} {document}', 'label_words': ['true']},
+      'label_words: ',
+    ),
+  ],
+)
+def test_names_what_is_wrong_in_reranker_json(tmp_path, record, message):
+  files.write_json(tmp_path / 'reranker.json', record)
+  with pytest.raises(errors.InputError, match=message) as error:
+    monot5.read_spec(tmp_path)
+  assert 'reranker.json' in str(error.value)
+
+
+def test_label_words_are_single_pieces(pieces):
+  false, true = monot5.label_ids(monot5.MONOT5, pieces)
+  assert pieces.encode(['true false']) == [[true, false]]
+  spec = monot5.RerankerSpec(label_words=('false', 'riverboat'))
+  with pytest.raises(errors.InputError, match="'riverboat' is not one piece"):
+    monot5.label_ids(spec, pieces)
+  assert monot5.label_ids(
+    monot5.RerankerSpec(label_words=None, logit_id=7), pieces
+  ) == [7]
+
+
+def build(pieces, queries, documents, max_tokens):
+  counts = collections.Counter()
+  inputs = monot5.build_inputs(
+    monot5.MONOT5, pieces, queries, documents, max_tokens, counts
+  )
+  return inputs, dict(counts)
+
+
+def test_input_is_the_whole_text_and_its_end(pieces):
+  (first, second), counts = build(
+    pieces, ['the river', 'a'], ['old  stone', ''], 32
+  )
+  assert first == [
+    *pieces.encode(['Query: the river Document: old  stone Relevant:'])[0],
+    pieces.eos_id,
+  ]
+  assert second == [
+    *pieces.encode(['Query: a Document:  Relevant:'])[0],
+    pieces.eos_id,
+  ]
+  assert counts == {}
+
+
+def test_cuts_the_document_and_nothing_after_it(pieces):
+  tail = [*pieces.encode(['Relevant:'])[0], pieces.eos_id]
+  document = 'water ' * 50
+  (cut, whole), counts = build(
+    pieces, ['the river'] * 2, [document, 'water'], 16
+  )
+  assert len(cut) == 16
+  assert cut[-len(tail) :] == tail
+  assert whole[-len(tail) :] == tail
+  assert counts == {'documents cut': 1}
+  # As much of it as fits, tokenised in one piece.
+  water = pieces.encode(['water'])[0]
+  assert cut == whole[: -len(tail)] + water * (16 - len(whole)) + tail
+
+
+def test_cuts_a_query_that_leaves_no_room(pieces):
+  tail = [*pieces.encode(['Relevant:'])[0], pieces.eos_id]
+  (cut,), counts = build(pieces, ['river ' * 50], ['a stone'], 16)
+  assert len(cut) == 16
+  assert cut[-len(tail) :] == tail
+  assert counts == {'queries cut': 1}
+  head = pieces.encode(['Query: river river'])[0]
+  assert cut[: len(head)] == head
+
+
+def test_a_limit_below_the_template_is_an_error(pieces):
+  with pytest.raises(errors.InputError, match='no room for the template'):
+    build(pieces, ['river'], ['stone'], 4)
+
+
+def test_true_and_false_of_t5(shared_data):
+  t5 = tokenizer.T5Tokenizer(shared_data / 'tokenizers' / 't5')
+  assert monot5.label_ids(monot5.MONOT5, t5) == [6136, 1176]
+  document = next(
+    files.read_jsonl(shared_data / 'data/beir/scifact/corpus.jsonl', 'corpus')
+  )[1]['text']
+  (whole,), counts = build(t5, ['what is it?'], [document], 4_096)
+  text = f'Query: what is it? Document: {document} Relevant:'
+  assert whole == [*t5.encode([text])[0], 1]
+  assert counts == {}
+  (cut,), counts = build(t5, ['what is it?'], [document], 128)
+  assert len(cut) == 128
+  assert counts == {'documents cut': 1}
+  assert cut[:120] == whole[:120]
+  assert cut[-4:] == whole[-4:] == [31484, 17, 10, 1]  # ▁Relevan t : </s>
+
+
+def test_score_is_log_p_true_at_the_first_position(directory, model):
+  config, params = convert.load(directory)
+  text = 'Query: a river Document: the old stone Relevant:'
+  tokens = [*model.tokenizer.encode([text])[0], 1]
+  start = jnp.zeros((1, 1), jnp.int32)
+  logits = jax.jit(network.Transformer(config).apply)(
+    {'params': params}, jnp.asarray([tokens]), start, start + 1
+  )
+  false, true = monot5.label_ids(model.spec, model.tokenizer)
+  expected = jax.nn.log_softmax(logits[0, 0, jnp.asarray([false, true])])[1]
+  (score,) = model.score('a river', ['the old stone'])
+  assert isinstance(score, float)
+  np.testing.assert_allclose(score, expected, atol=1e-5)
+
+
+def test_rerank_is_best_first_and_stable(model):
+  documents = ['a boat', 'the river', 'a boat', 'green light', '']
+  scores = model.score('a river', documents)
+  ranked = model.rerank('a river', documents)
+  assert [hit.score for hit in ranked] == sorted(scores, reverse=True)
+  assert [scores[hit.index] for hit in ranked] == [hit.score for hit in ranked]
+  places = [hit.index for hit in ranked]
+  assert places.index(2) == places.index(0) + 1
+
+
+def test_score_pairs_takes_unlike_queries(model):
+  pairs = [('a river', 'the boat'), ('the boat', 'a river')]
+  together = model.score_pairs(pairs)
+  alone = [model.score(query, [text])[0] for query, text in pairs]
+  np.testing.assert_allclose(together, alone, atol=1e-5)
+
+
+def test_is_in_the_api_of_the_package():
+  assert inpars_tpu.MonoT5 is monot5.MonoT5
+
+
+def test_one_logit_is_called_logit():
+  spec = monot5.RerankerSpec(label_words=None, logit_id=7)
+  assert (monot5.MONOT5.field, spec.field) == ('log_prob_true', 'logit')
+
+
+def test_refuses_a_vocabulary_larger_than_the_embedding(tmp_path):
+  config = t5_checkpoints.V1_0
+  small = type(config)(**{**vars(config), 'vocab_size': 60})
+  t5_checkpoints.write_reranker(tmp_path, small)
+  with pytest.raises(errors.InputError, match='68 tokens and the embedding 60'):
+    monot5.MonoT5.load(tmp_path)
+
+
+def test_refuses_a_logit_beyond_the_embedding(tmp_path):
+  t5_checkpoints.write_reranker(tmp_path)
+  spec = monot5.RerankerSpec(label_words=None, logit_id=256)
+  monot5.write_spec(tmp_path, spec)
+  with pytest.raises(errors.InputError, match='257 tokens'):
+    monot5.check(tmp_path)
+
+
+def test_refuses_an_unknown_dtype(directory):
+  with pytest.raises(errors.InputError, match="unknown dtype 'float16'"):
+    monot5.MonoT5.load(directory, dtype='float16')

@@ -1,0 +1,235 @@
+"""T5 against Hugging Face's, whose outputs are stored in data/t5_hf.npz.
+
+The torch test makes them anew: where the file is missing it writes it, else it
+compares.
+"""
+
+import functools
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import traverse_util
+
+from inpars_tpu.t5 import convert, layers, network
+from tests import t5_checkpoints
+
+STORED = pathlib.Path(__file__).parent / 'data' / 't5_hf.npz'
+CONFIGS = {'v1_0': t5_checkpoints.V1_0, 'v1_1': t5_checkpoints.V1_1}
+FALSE, TRUE = 6, 61
+# Lengths of the rows: beyond max_distance, in the middle, and one token.
+NUM_TOKENS = (150, 37, 1)
+
+
+def make_tokens() -> dict[str, np.ndarray]:
+  generator = np.random.default_rng(3)
+  inputs = generator.integers(2, 256, (3, NUM_TOKENS[0]), np.int32)
+  for row, length in enumerate(NUM_TOKENS):
+    inputs[row, length - 1] = 1
+    inputs[row, length:] = 0
+  targets = generator.integers(2, 256, (3, 4), np.int32)
+  return {
+    'encoder_input_tokens': inputs,
+    'decoder_input_tokens': np.pad(targets, ((0, 0), (1, 0)))[:, :-1],
+    'decoder_target_tokens': targets,
+  }
+
+
+@functools.cache
+def load(name):
+  weights = t5_checkpoints.random_weights(CONFIGS[name])
+  params = {}
+  for hf_name, path in convert.names(CONFIGS[name]).items():
+    is_kernel = path[-1] in ('kernel', 'rel_embedding')
+    tensor = weights[hf_name]
+    params[path] = jnp.asarray(tensor.T if is_kernel else tensor)
+  return traverse_util.unflatten_dict(params)
+
+
+@functools.cache
+def compiled(name, dtype, method):
+  model = network.Transformer(CONFIGS[name], dtype=dtype)
+  return jax.jit(functools.partial(model.apply, method=method))
+
+
+@functools.cache
+def full_logits(name):
+  apply = compiled(name, jnp.float32, '__call__')
+  return np.asarray(apply({'params': load(name)}, **make_tokens()))
+
+
+def first_logits(name, tokens, dtype=jnp.float32, params=None):
+  """Of FALSE and TRUE."""
+  apply = compiled(name, dtype, 'first_logits')
+  return np.asarray(
+    apply(
+      {'params': params or load(name)},
+      jnp.asarray(tokens),
+      jnp.asarray([FALSE, TRUE]),
+    )
+  )
+
+
+def log_prob_true(logits):
+  """[B, 2] of (false, true) -> [B]."""
+  return -np.logaddexp(0, logits[:, 0] - logits[:, 1])
+
+
+@pytest.mark.parametrize('name', CONFIGS)
+def test_logits_equal_hugging_face(name):
+  with np.load(STORED) as stored:
+    expected = stored[f'{name}_logits']
+  assert expected.shape == (3, 4, 256)
+  np.testing.assert_allclose(full_logits(name), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize('name', CONFIGS)
+@pytest.mark.parametrize(
+  ('dtype', 'tolerance'), [(jnp.float32, 1e-5), (jnp.bfloat16, 0.05)]
+)
+def test_log_prob_true_equals_hugging_face(name, dtype, tolerance):
+  tokens = make_tokens()['encoder_input_tokens']
+  logits = first_logits(name, tokens, dtype)
+  assert logits.dtype == np.float32
+  with np.load(STORED) as stored:
+    expected = stored[f'{name}_log_prob_true']
+  assert np.ptp(expected) > 0.1  # The rows differ.
+  np.testing.assert_allclose(log_prob_true(logits), expected, atol=tolerance)
+
+
+@pytest.mark.parametrize('name', CONFIGS)
+def test_first_logits_are_those_of_the_whole_network(name):
+  tokens = make_tokens()['encoder_input_tokens']
+  np.testing.assert_allclose(
+    first_logits(name, tokens),
+    full_logits(name)[:, 0, [FALSE, TRUE]],
+    atol=2e-5,
+  )
+
+
+def test_a_row_does_not_depend_on_padding_or_neighbours():
+  tokens = make_tokens()['encoder_input_tokens']
+  alone = first_logits('v1_0', tokens[1:2, :40])
+  together = first_logits('v1_0', tokens)
+  np.testing.assert_allclose(alone, together[1:2], atol=1e-5)
+
+
+@pytest.mark.parametrize('name', CONFIGS)
+def test_parameters_have_t5x_names_shapes_and_axes(name):
+  model = network.Transformer(CONFIGS[name])
+  variables = jax.eval_shape(
+    lambda: model.init(jax.random.key(0), **make_tokens())
+  )
+  params = traverse_util.flatten_dict(variables['params'], sep='/')
+  axes = traverse_util.flatten_dict(variables['params_axes'], sep='/')
+  expected = convert.shapes(CONFIGS[name])
+  assert {n: p.shape for n, p in params.items()} == {
+    '/'.join(path): shape for path, shape in expected.items()
+  }
+  assert {p.dtype for p in params.values()} == {jnp.dtype(jnp.float32)}
+  assert {n.removesuffix('_axes') for n in axes} == set(params)
+  shown = {
+    'token_embedder/embedding': ('vocab', 'embed'),
+    'encoder/relpos_bias/rel_embedding': ('heads', 'relpos_buckets'),
+    'encoder/layers_1/attention/query/kernel': ('embed', 'joined_kv'),
+    'encoder/encoder_norm/scale': ('embed',),
+    'decoder/layers_0/encoder_decoder_attention/out/kernel': (
+      'joined_kv',
+      'embed',
+    ),
+    'decoder/layers_1/mlp/wo/kernel': ('mlp', 'embed'),
+  }
+  if name == 'v1_1':
+    shown['decoder/layers_1/mlp/wi_0/kernel'] = ('embed', 'mlp')
+    shown['decoder/logits_dense/kernel'] = ('embed', 'vocab')
+  for path, names in shown.items():
+    assert axes[f'{path}_axes'].names == names
+
+
+def test_dropout_needs_a_key_and_depends_on_it():
+  model = network.Transformer(CONFIGS['v1_0'])
+  tokens = {k: v[1:2, :40] for k, v in make_tokens().items()}
+
+  @jax.jit
+  def apply(key):
+    return model.apply(
+      {'params': load('v1_0')},
+      **tokens,
+      enable_dropout=True,
+      rngs={'dropout': key},
+    )
+
+  first, again, other = (apply(jax.random.key(seed)) for seed in (1, 1, 2))
+  np.testing.assert_array_equal(first, again)
+  assert np.abs(first - other).max() > 0.01
+  assert np.abs(first - full_logits('v1_0')[1:2]).max() > 0.01
+
+
+def test_large_activations_are_finite_in_bfloat16():
+  # Weights that overflow float16 (65,504): the residual grows to 1e6.
+  embedding = load('v1_0')['token_embedder']['embedding'] * 1e6
+  params = load('v1_0') | {'token_embedder': {'embedding': embedding}}
+  tokens = make_tokens()['encoder_input_tokens']
+  logits = first_logits('v1_0', tokens, jnp.bfloat16, params)
+  assert np.isfinite(logits).all()
+
+
+def test_position_buckets():
+  # Of distances 0, 7, 8 ...: eight are exact, then two to an octave.
+  distances = [0, 7, 8, 11, 12, 16, 23, 32, 64, 91, 127, 128, 500]
+  buckets = layers.position_buckets(
+    501, bidirectional=True, num_buckets=32, max_distance=128
+  )
+  assert buckets[distances, 0].tolist() == [
+    0, 7, 8, 8, 9, 10, 11, 12, 14, 15, 15, 15, 15,
+  ]  # fmt: skip
+  assert buckets[0, distances[1:]].tolist() == [
+    23, 24, 24, 25, 26, 27, 28, 30, 31, 31, 31, 31,
+  ]  # fmt: skip
+  causal = layers.position_buckets(
+    501, bidirectional=False, num_buckets=32, max_distance=128
+  )
+  assert causal[distances, 0].tolist() == [
+    0, 7, 8, 11, 12, 16, 18, 21, 26, 29, 31, 31, 31,
+  ]  # fmt: skip
+  assert causal[0, 1] == 0  # What comes later is masked anyway.
+
+
+@pytest.mark.torch
+def test_hugging_face_gives_the_stored_outputs():
+  reason = 'torch and transformers are not installed'
+  torch = pytest.importorskip('torch', reason=reason)
+  transformers = pytest.importorskip('transformers', reason=reason)
+  outputs = {}
+  for name, config in CONFIGS.items():
+    hf_config = transformers.T5Config(**config.to_hf())
+    # transformers 5 ties, whatever it is told.
+    hf_config.tie_word_embeddings = config.tie_word_embeddings
+    hf_config._attn_implementation = 'eager'
+    model = transformers.T5ForConditionalGeneration(hf_config).eval()
+    weights = {
+      key: torch.from_numpy(tensor)
+      for key, tensor in t5_checkpoints.random_weights(config).items()
+    }
+    for copy in ('encoder.embed_tokens.weight', 'decoder.embed_tokens.weight'):
+      weights[copy] = weights['shared.weight']
+    weights.setdefault('lm_head.weight', weights['shared.weight'])
+    model.load_state_dict(weights)
+    tokens = {k: torch.from_numpy(v).long() for k, v in make_tokens().items()}
+    with torch.no_grad():
+      logits = model(
+        input_ids=tokens['encoder_input_tokens'],
+        attention_mask=(tokens['encoder_input_tokens'] != 0).long(),
+        decoder_input_ids=tokens['decoder_input_tokens'],
+      ).logits
+    two = logits[:, 0, [FALSE, TRUE]].double()
+    outputs[f'{name}_logits'] = logits.numpy()
+    outputs[f'{name}_log_prob_true'] = two.log_softmax(-1)[:, 1].numpy()
+  if not STORED.exists():
+    np.savez_compressed(STORED, **outputs)
+  with np.load(STORED) as stored:
+    assert sorted(stored) == sorted(outputs)
+    for name, value in outputs.items():
+      np.testing.assert_allclose(stored[name], value, atol=1e-5)
