@@ -6,6 +6,7 @@ are flags of the command line, not gin.
 """
 
 import dataclasses
+import importlib.util  # noqa: F401  gin 0.5 uses it without importing it.
 import math
 import pathlib
 import re

@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 
 from inpars_tpu import errors, recipe
@@ -92,3 +95,15 @@ def test_file_that_leaves_macros_out_is_an_error_where_they_are_read(tmp_path):
   mine.write_text('SEED = 3\n')
   with pytest.raises(errors.InputError, match='leave out NUM_PAIRS'):
     recipe.load([str(mine)]).only('SEED', 'NUM_PAIRS')
+
+
+def test_loads_where_nothing_else_has_imported_importlib_util():
+  code = (
+    'import importlib, sys; del importlib.util; '
+    "del sys.modules['importlib.util']; "
+    'from inpars_tpu import recipe; print(recipe.load().SEED)'
+  )
+  done = subprocess.run(
+    [sys.executable, '-c', code], capture_output=True, text=True
+  )
+  assert done.stdout == '1\n', done.stderr
