@@ -125,9 +125,24 @@ class Corpus:
     for place in np.flatnonzero(np.diff(self._sorted_keys) == 0):
       first, second = (self[i] for i in self._order[place : place + 2])
       if first.doc_id == second.doc_id:
+        numbers = [
+          self._line_number(index) for index in self._order[place : place + 2]
+        ]
         raise errors.InputError(
-          f'{self.path}: _id {first.doc_id!r} is there twice'
+          f'{self.path}:{numbers[1]}: _id {first.doc_id!r} is there twice, '
+          f'first in line {numbers[0]}'
         )
+
+  def _line_number(self, index: int) -> int:
+    """Counted anew: blank lines hold no document, and only errors ask."""
+    self._stream.seek(0)
+    before = int(self._offsets[index])
+    count = 0
+    while before:
+      block = self._stream.read(min(before, 1 << 20))
+      count += block.count(b'\n')
+      before -= len(block)
+    return count + 1
 
 
 def _key(doc_id: str) -> int:

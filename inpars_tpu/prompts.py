@@ -2,7 +2,7 @@
 
 `gbq` and `vanilla` ship with the package and were written for it. The
 published ones hold other people's passages: they are read from
-`data_dir/prompts`, where `inpars-tpu download --prompts` puts them.
+`data_dir/prompts`, and only if they are what was published.
 """
 
 import dataclasses
@@ -13,11 +13,24 @@ import re
 from inpars_tpu import errors, files
 
 _SHIPPED = ('gbq', 'vanilla')
-# Published files of github.com/zetaalphavector/InPars at commit 9865521.
+# Of github.com/zetaalphavector/InPars at commit 9865521: our name of the file,
+# its path there, its sha256.
 _PUBLISHED = {
-  'paper_gbq': 'inpars_gbq.txt',
-  'paper_vanilla': 'inpars_vanilla.txt',
-  'toolkit_gbq': 'inpars_templates.yaml',
+  'paper_gbq': (
+    'inpars_gbq.txt',
+    'legacy/inpars-v1/prompts/gbq_prompt.txt',
+    '7a96bc798bd39fb881bfaf9b0cee904acfe353909a43f1562857c4ccddb3b799',
+  ),
+  'paper_vanilla': (
+    'inpars_vanilla.txt',
+    'legacy/inpars-v1/prompts/vanilla_prompt.txt',
+    '46b3f06c8d1ebd352c7af795fe6e163f5e5ca11e65cf5c8f1cdde9e7569922be',
+  ),
+  'toolkit_gbq': (
+    'inpars_templates.yaml',
+    'inpars/prompts/templates.yaml',
+    '570cd2899a70383279ddf9347ed6159e809fd7290ebd3468890dd0914bb73923',
+  ),
 }
 _TOOLKIT_KEY = 'inpars-gbq'
 _PLACEHOLDER = re.compile(r'\{(?:document|document_text)\}')
@@ -87,12 +100,18 @@ def parse(template: str, name: str) -> Prompt:
 
 
 def _load_published(name: str, data_dir: files.PathLike) -> Prompt:
-  path = pathlib.Path(data_dir) / 'prompts' / _PUBLISHED[name]
+  file_name, origin, sha256 = _PUBLISHED[name]
+  path = pathlib.Path(data_dir) / 'prompts' / file_name
   if not path.is_file():
     raise errors.InputError(
-      f'prompt {name!r} is not at {path}: fetch it with inpars-tpu download '
-      f'--prompts --data_dir={data_dir}, or use the one that ships: '
-      '--gin.PROMPT="\'gbq\'"'
+      f'prompt {name!r} is not at {path}: put {origin} of '
+      'github.com/zetaalphavector/InPars (commit 9865521) there, or use the '
+      'prompt that ships: --gin.PROMPT="\'gbq\'"'
+    )
+  if files.sha256(path) != sha256:
+    raise errors.InputError(
+      f'{path} is not the published {origin}; to use it as it is, give its '
+      f'path: --gin.PROMPT="\'{path}\'"'
     )
   text = path.read_text(encoding='utf-8')
   if path.suffix == '.yaml':

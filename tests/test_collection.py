@@ -79,7 +79,9 @@ def test_a_malformed_document_is_said_with_its_line(write, record, message):
 
 
 def test_wrong_corpora(write, tmp_path):
-  with pytest.raises(errors.InputError, match="file: _id 'a' is there twice"):
+  with pytest.raises(
+    errors.InputError, match="file:3: _id 'a' is there twice, first in line 1"
+  ):
     collection.Corpus(write(GOOD, {'_id': 'b', 'text': 'y'}, GOOD))
   with pytest.raises(errors.InputError, match='file: no documents'):
     collection.Corpus(write('', ''))

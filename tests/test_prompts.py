@@ -25,8 +25,20 @@ def test_published_prompts(shared_data, tmp_path, name):
 
 
 def test_paper_prompt_that_is_not_there_says_how_to_get_it(tmp_path):
-  with pytest.raises(errors.InputError, match='inpars-tpu download --prompts'):
+  with pytest.raises(errors.InputError) as caught:
     prompts.load('paper_gbq', tmp_path)
+  message = str(caught.value)
+  assert f'is not at {tmp_path}/prompts/inpars_gbq.txt: put legacy' in message
+  assert '--gin.PROMPT="\'gbq\'"' in message
+
+
+def test_paper_prompt_that_was_changed_is_not_the_papers(tmp_path):
+  path = tmp_path / 'prompts' / 'inpars_gbq.txt'
+  path.parent.mkdir()
+  path.write_text('Document: {document_text}\nGood Question:')
+  with pytest.raises(errors.InputError, match='is not the published legacy'):
+    prompts.load('paper_gbq', tmp_path)
+  assert prompts.load(str(path)).after == '\nGood Question:'
 
 
 def test_own_template(tmp_path):
