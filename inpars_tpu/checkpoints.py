@@ -1,0 +1,76 @@
+"""Checkpoints of training, by Orbax: written behind its back, whole or absent.
+
+`DIRECTORY/<step>/`. What a kill leaves of one has another name; it is not seen
+and is deleted the next time.
+"""
+
+import logging
+import os
+from typing import Any
+
+import orbax.checkpoint as ocp
+from etils import epath
+
+from inpars_tpu import files
+
+_log = logging.getLogger(__name__)
+
+_NUM_KEPT = 2
+
+
+class Checkpoints:
+  """The newest states of one training, by step. Use it in a `with`."""
+
+  def __init__(self, directory: files.PathLike):
+    if '://' not in os.fspath(directory):
+      directory = os.path.abspath(directory)  # Orbax wants it so.
+    self._directory = epath.Path(directory)
+    self._manager = ocp.CheckpointManager(
+      self._directory,
+      options=ocp.CheckpointManagerOptions(
+        preservation_policy=ocp.checkpoint_managers.LatestN(_NUM_KEPT),
+        cleanup_tmp_directories=True,
+        enable_async_checkpointing=True,
+      ),
+    )
+
+  def __enter__(self) -> 'Checkpoints':
+    return self
+
+  def __exit__(self, *_) -> None:
+    self._manager.close()  # Waits for what is being written.
+
+  def save(self, step: int, state: Any) -> None:
+    """Writes a state on another thread; its arrays may be given away now."""
+    self._manager.save(step, args=ocp.args.StandardSave(state))
+
+  def restore(self, like: Any) -> tuple[int, Any] | None:
+    """Reads the newest state that can be read.
+
+    One that cannot, as after a crash of the machine, is put aside, and the log
+    says so.
+
+    Args:
+      like: jax.ShapeDtypeStruct, with its sharding, of every array.
+
+    Returns:
+      (step, state), or None where there is none.
+    """
+    for step in sorted(self._manager.all_steps(), reverse=True):
+      try:
+        args = ocp.args.StandardRestore(like)
+        return step, self._manager.restore(step, args=args)
+      except (ValueError, KeyError, OSError) as error:
+        self._put_aside(step, error)
+    return None
+
+  def _put_aside(self, step: int, error: Exception) -> None:
+    aside = self._directory / f'unreadable-{step}'
+    if aside.exists():
+      aside.rmtree()
+    (self._directory / str(step)).rename(aside)
+    self._manager.reload()
+    reason = ' '.join(str(error).split())[:200]
+    _log.info(
+      'checkpoint %d cannot be read and is now %s: %s', step, aside, reason
+    )

@@ -1,0 +1,90 @@
+"""What training says of each step: metrics.jsonl, and TensorBoard's events.
+
+metrics.jsonl has one line for each step, in order, also after a kill: a run
+that goes on from step k drops the lines after k and writes them again.
+"""
+
+import json
+from collections.abc import Mapping
+
+from etils import epath
+
+from inpars_tpu import files
+
+
+class MetricsLog:
+  """Appends steps to metrics.jsonl and to an event file. Use it in a `with`."""
+
+  def __init__(
+    self,
+    path: files.PathLike,
+    events_dir: files.PathLike | None,
+    last_step: int,
+  ):
+    """Opens the files after `last_step`.
+
+    Args:
+      path: metrics.jsonl; made where it is missing.
+      events_dir: for TensorBoard; None: no events, and no TensorFlow.
+      last_step: lines after it, and a half one, are cut off. 0: all lines.
+    """
+    path = epath.Path(path)
+    _cut(path, last_step)
+    self._stream = path.open('ab')
+    self._events = _Events(events_dir) if events_dir else None
+
+  def __enter__(self) -> 'MetricsLog':
+    return self
+
+  def __exit__(self, *_) -> None:
+    self._stream.close()
+    if self._events:
+      self._events.close()
+
+  def write(self, record: Mapping[str, float]) -> None:
+    """Appends one step: {'step': 1, 'loss': 0.25, ...}, in full precision."""
+    self._stream.write(files.to_json_line(record))
+    self._stream.flush()  # One write: a kill leaves whole lines.
+    if self._events:
+      self._events.write(record)
+
+
+class _Events:
+  """Scalars as TensorBoard reads them, without needing TensorBoard."""
+
+  def __init__(self, directory: files.PathLike):
+    from inpars_tpu import host_tensorflow  # Training has it already.
+
+    self._tf = tf = host_tensorflow.tf
+    self._writer = tf.summary.create_file_writer(str(directory))
+    # tf.summary.scalar is in the tensorboard package; it writes this too.
+    self._metadata = tf.compat.v1.SummaryMetadata(
+      plugin_data={'plugin_name': 'scalars'}
+    )
+
+  def write(self, record: Mapping[str, float]) -> None:
+    tf = self._tf
+    with self._writer.as_default():
+      for name, value in record.items():
+        if name != 'step':
+          tf.summary.write(
+            f'train/{name}',
+            tf.constant(value, tf.float32),
+            step=record['step'],
+            metadata=self._metadata,
+          )
+
+  def close(self) -> None:
+    self._writer.close()
+
+
+def _cut(path: epath.Path, last_step: int) -> None:
+  """Keeps the lines up to `last_step`; a line cut short ends them."""
+  kept = []
+  if path.exists():
+    for line in path.read_bytes().splitlines(keepends=True):
+      if not line.endswith(b'\n') or json.loads(line)['step'] > last_step:
+        break
+      kept.append(line)
+  with files.atomic_writer(path) as stream:
+    stream.write(b''.join(kept))

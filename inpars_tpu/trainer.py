@@ -1,0 +1,323 @@
+"""The embedded trainer: monoT5's loss, Adafactor as in t5x, one device.
+
+A batch is computed in microbatches of few static shapes whose gradients add up
+to that of the whole batch. Reads no file and writes none: what to do with a
+step's numbers and with a state worth keeping is passed in.
+
+Axes: B rows of a microbatch, S input tokens, T target tokens, V vocabulary.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from inpars_tpu import batches, errors
+from inpars_tpu.t5 import config as config_lib
+from inpars_tpu.t5 import network
+
+Params = Mapping[str, Any]
+
+# Input tokens of a microbatch, padding counted: what a CPU's caches like, and
+# elsewhere what leaves a 3B model's activations some room.
+_MICROBATCH_TOKENS = {'cpu': 2_048}
+_MICROBATCH_TOKENS_ELSEWHERE = 8_192
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+  """The numbers of one fine-tuning."""
+
+  seed: int
+  num_steps: int
+  batch_size: int  # Even.
+  learning_rate: float
+  dropout_rate: float
+  z_loss: float
+  dtype: str  # Of activations; parameters are float32.
+  max_input_tokens: int
+  has_length_buckets: bool = True  # False: pads to max_input_tokens.
+  microbatch_tokens: int | None = None  # None: by the kind of device.
+
+
+class TrainState(NamedTuple):
+  """What a checkpoint holds."""
+
+  params: Params  # float32
+  opt_state: optax.OptState
+
+
+class Sums(NamedTuple):
+  """Sums over the target tokens, or rows, of the microbatches so far."""
+
+  gradients: Params
+  loss: jax.Array  # [] float32, z-loss in it.
+  z_loss: jax.Array  # [] float32
+  num_correct: jax.Array  # [] float32, rows whose label word is likelier.
+
+
+class StepMetrics(NamedTuple):
+  """Of one step, on the device: each [] float32."""
+
+  loss: jax.Array  # Mean over target tokens, z-loss in it.
+  z_loss: jax.Array
+  accuracy: jax.Array
+  grad_norm: jax.Array
+  update_norm: jax.Array
+
+
+def make_optimizer(learning_rate: float) -> optax.GradientTransformation:
+  """Adafactor with the settings that t5x fine-tunes T5 with.
+
+  optax's equals t5x's to 6e-8 after 20 steps; t5x factors a matrix that has a
+  side below 128 too, which no T5 but those of tests has.
+  """
+  return optax.adafactor(
+    learning_rate,
+    min_dim_size_to_factor=128,
+    decay_rate=0.8,
+    decay_offset=0,
+    multiply_by_parameter_scale=True,
+    clipping_threshold=1.0,
+    momentum=None,
+    weight_decay_rate=None,
+    eps=1e-30,
+    factored=True,
+  )
+
+
+class Trainer:
+  """One model's compiled steps: a program for each shape, one to update."""
+
+  def __init__(
+    self,
+    config: config_lib.T5Config,
+    settings: Settings,
+    label_ids: tuple[int, int],
+  ):
+    """Compiles nothing yet.
+
+    Args:
+      config: of the model; its dropout rate is replaced.
+      settings: of the fine-tuning.
+      label_ids: tokens of the label words, false and true.
+    """
+    config = dataclasses.replace(config, dropout_rate=settings.dropout_rate)
+    self.settings = settings
+    self._network = network.Transformer(config, jnp.dtype(settings.dtype))
+    self._optimizer = make_optimizer(settings.learning_rate)
+    self._label_ids = label_ids
+    self._dropout_key = jax.random.key(settings.seed % 2**32)
+    self._lengths = batches.bucket_lengths(
+      settings.max_input_tokens, settings.has_length_buckets
+    )
+    self._microbatch_tokens = settings.microbatch_tokens or (
+      _MICROBATCH_TOKENS.get(
+        jax.default_backend(), _MICROBATCH_TOKENS_ELSEWHERE
+      )
+    )
+    self._zeros = jax.jit(_zero_sums)
+    self._accumulate = jax.jit(self._add_microbatch, donate_argnames='sums')
+    self._update = jax.jit(self._apply_gradients, donate_argnames='state')
+
+  def init(self, params: Params) -> TrainState:
+    """The state before the first step.
+
+    Args:
+      params: the 'params' of `network.Transformer`, float32; they are given
+        away.
+    """
+    params = jax.tree.map(jnp.asarray, params)
+    return TrainState(params, jax.jit(self._optimizer.init)(params))
+
+  def abstract_state(self) -> TrainState:
+    """Shapes, dtypes and the device of a state, without any memory."""
+    tokens = jnp.zeros((1, 1), jnp.int32)
+    params = jax.eval_shape(
+      self._network.init, self._dropout_key, tokens, tokens, tokens
+    )['params']
+    on_device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    return jax.tree.map(
+      lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=on_device),
+      TrainState(params, jax.eval_shape(self._optimizer.init, params)),
+    )
+
+  def step(
+    self, state: TrainState, examples: batches.Examples, step: int
+  ) -> tuple[TrainState, StepMetrics]:
+    """Draws the batch of one step and applies its gradient.
+
+    Args:
+      state: is given away.
+      examples: all examples of the training split.
+      step: from 1.
+    """
+    chosen = batches.draw(
+      examples,
+      seed=self.settings.seed,
+      step=step,
+      batch_size=self.settings.batch_size,
+    )
+    sums, num_targets = self.add_up(state.params, examples, chosen, step)
+    num_rows = np.float32(len(chosen))
+    return self._update(state, sums, num_targets, num_rows)
+
+  def add_up(
+    self,
+    params: Params,
+    examples: batches.Examples,
+    chosen: np.ndarray,
+    step: int,
+  ) -> tuple[Sums, np.float32]:
+    """Sums over the examples `chosen`, and how many target tokens they have."""
+    sums = self._zeros(params)
+    for number, microbatch in enumerate(
+      batches.split(
+        examples,
+        chosen,
+        lengths=self._lengths,
+        microbatch_tokens=self._microbatch_tokens,
+      )
+    ):
+      place = np.array([step, number], np.uint32)
+      sums = self._accumulate(sums, params, microbatch, place)
+    num_targets = np.count_nonzero(examples.targets[chosen] != network.PAD_ID)
+    return sums, np.float32(num_targets)
+
+  def num_programs(self) -> int:
+    """Shapes of microbatches compiled so far."""
+    return self._accumulate._cache_size()
+
+  def _add_microbatch(
+    self,
+    sums: Sums,
+    params: Params,
+    microbatch: batches.Microbatch,
+    place: jax.Array,  # [2] uint32: step, and microbatch of it.
+  ) -> Sums:
+    key = jax.random.fold_in(self._dropout_key, place[0])
+    key = jax.random.fold_in(key, place[1])
+    compute = jax.value_and_grad(self._compute_loss, has_aux=True)
+    (loss, (z_loss, num_correct)), gradients = compute(params, microbatch, key)
+    return Sums(
+      gradients=jax.tree.map(jnp.add, sums.gradients, gradients),
+      loss=sums.loss + loss,
+      z_loss=sums.z_loss + z_loss,
+      num_correct=sums.num_correct + num_correct,
+    )
+
+  def _compute_loss(self, params, microbatch, key):
+    """Cross entropy over the whole vocabulary, summed over target tokens."""
+    targets = microbatch.targets  # [B, T]
+    logits = self._network.apply(
+      {'params': params},
+      microbatch.inputs,
+      jnp.pad(targets, ((0, 0), (1, 0)))[:, :-1],  # Moved right by one.
+      targets,
+      enable_dropout=self.settings.dropout_rate > 0,
+      rngs={'dropout': key},
+    )  # [B, T, V] float32
+    is_target = targets != network.PAD_ID  # [B, T]; false in filler rows.
+    log_z = jax.nn.logsumexp(logits, axis=-1)  # [B, T]
+    chosen = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
+    z_loss = self.settings.z_loss * jnp.square(log_z)  # As in t5x.
+    loss = jnp.where(is_target, log_z - chosen + z_loss, 0.0)
+    false_id, true_id = self._label_ids
+    says_true = logits[:, 0, true_id] > logits[:, 0, false_id]  # [B]
+    is_correct = (says_true == (microbatch.labels == 1)) & is_target[:, 0]
+    return jnp.sum(loss), (
+      jnp.sum(jnp.where(is_target, z_loss, 0.0)),
+      jnp.sum(is_correct.astype(jnp.float32)),
+    )
+
+  def _apply_gradients(
+    self,
+    state: TrainState,
+    sums: Sums,
+    num_targets: jax.Array,  # [] float32
+    num_rows: jax.Array,  # [] float32
+  ) -> tuple[TrainState, StepMetrics]:
+    gradients = jax.tree.map(lambda g: g / num_targets, sums.gradients)
+    updates, opt_state = self._optimizer.update(
+      gradients, state.opt_state, state.params
+    )
+    metrics = StepMetrics(
+      loss=sums.loss / num_targets,
+      z_loss=sums.z_loss / num_targets,
+      accuracy=sums.num_correct / num_rows,
+      grad_norm=_norm(gradients),
+      update_norm=_norm(updates),
+    )
+    params = optax.apply_updates(state.params, updates)
+    return TrainState(params, opt_state), metrics
+
+
+def fit(
+  trainer: Trainer,
+  state: TrainState,
+  examples: batches.Examples,
+  *,
+  last_step: int,
+  checkpoint_steps: int,
+  log: Callable[[dict[str, float]], None],
+  save: Callable[[int, TrainState], None],
+) -> TrainState:
+  """Runs the steps after `last_step`, to the last one.
+
+  Args:
+    trainer: of the model.
+    state: after `last_step`; is given away.
+    examples: the training split.
+    last_step: the step that `state` comes from; 0 at the start.
+    checkpoint_steps: how often `save` is called; it is at the end too.
+    log: takes {'step': ., 'loss': ., ...} of every step, in order.
+    save: takes a step and the state after it, of which every number is finite.
+
+  Returns:
+    The state after the last step.
+
+  Raises:
+    InputError: a loss or a gradient that is not a finite number.
+  """
+  num_steps = trainer.settings.num_steps
+  waiting: tuple[int, StepMetrics] | None = None
+  for step in range(last_step + 1, num_steps + 1):
+    state, metrics = trainer.step(state, examples, step)
+    if waiting:  # One step late, so that the device always has work.
+      log(_to_record(*waiting))
+    waiting = (step, metrics)
+    if step % checkpoint_steps == 0 or step == num_steps:
+      log(_to_record(*waiting))
+      waiting = None
+      save(step, state)
+  return state
+
+
+def _zero_sums(params: Params) -> Sums:
+  zero = jnp.zeros((), jnp.float32)
+  return Sums(jax.tree.map(jnp.zeros_like, params), zero, zero, zero)
+
+
+def _norm(tree: Params) -> jax.Array:
+  """[] float32, of all numbers in the tree."""
+  return jnp.sqrt(sum(jnp.sum(jnp.square(x)) for x in jax.tree.leaves(tree)))
+
+
+def _to_record(step: int, metrics: StepMetrics) -> dict[str, float]:
+  values = {
+    name: float(value)
+    for name, value in jax.device_get(metrics)._asdict().items()
+  }
+  for name, value in values.items():
+    if not math.isfinite(value):
+      raise errors.InputError(
+        f'{name} is {value} at step {step}, and training stops there; '
+        'checkpoints of earlier steps are kept. A lower LEARNING_RATE, or '
+        "TRAIN_DTYPE = 'float32', may help"
+      )
+  return {'step': step, **values}

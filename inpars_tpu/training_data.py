@@ -1,0 +1,90 @@
+"""Pairs on disk to training examples in memory, through their seqio task."""
+
+import collections
+import os
+from collections.abc import Iterator
+
+import tqdm
+
+from inpars_tpu import batches, errors, files, monot5, pairs, tasks
+
+TRAIN, VALIDATION = 'train', 'validation'
+
+
+def read(
+  data_dir: files.PathLike,
+  split: str,
+  *,
+  vocabulary_file: files.PathLike,
+  spec: monot5.RerankerSpec,
+  max_input_tokens: int,
+) -> tuple[batches.Examples, dict[str, int]]:
+  """Reads one split of the pairs in a data directory, in the order on disk.
+
+  Args:
+    data_dir: holds one set of pairs.
+    split: 'train' or 'validation'.
+    vocabulary_file: the model's spiece.model.
+    spec: input text and label words of the model.
+    max_input_tokens: longer inputs are cut as monot5.build_inputs does.
+
+  Returns:
+    The examples, and {'pairs': ., 'positive': ., 'negative': .,
+    'documents cut': ., 'queries cut': .}.
+
+  Raises:
+    InputError: no pairs or several sets of them, no such split, or one that
+      has not both positives and negatives.
+  """
+  name = pairs.find(data_dir)
+  tasks.vocabulary(vocabulary_file)
+  task = tasks.register(name.removeprefix(pairs.PREFIX), spec)
+  task.source.tfds_dataset.override_data_dir(os.fspath(data_dir))
+  if split not in task.source.splits:
+    raise errors.InputError(
+      f'{data_dir} has no split {split!r} of {name}, only '
+      f'{", ".join(task.source.splits)}'
+    )
+  cut: collections.Counter[str] = collections.Counter()
+  examples = batches.Examples.collect(
+    _read_task(task, split, max_input_tokens, cut)
+  )
+  counts = {
+    'pairs': len(examples),
+    'positive': examples.num_positives,
+    'negative': len(examples) - examples.num_positives,
+    monot5.DOCUMENTS_CUT: cut[monot5.DOCUMENTS_CUT],
+    monot5.QUERIES_CUT: cut[monot5.QUERIES_CUT],
+  }
+  for kind in ('positive', 'negative'):
+    if not counts[kind]:
+      raise errors.InputError(
+        f'{data_dir}: the split {split!r} of {name} has no {kind} pair among '
+        f'its {len(examples)}; training needs both'
+      )
+  return examples, counts
+
+
+def _read_task(
+  task, split: str, max_input_tokens: int, cut: collections.Counter[str]
+) -> Iterator[batches.Example]:
+  dataset = task.get_dataset(
+    sequence_length={'inputs': max_input_tokens, 'targets': 2},
+    split=split,
+    shuffle=False,  # Steps draw at random from all of them.
+    try_in_mem_cache=False,
+  )
+  for example in tqdm.tqdm(
+    dataset.as_numpy_iterator(),
+    desc=f'read {split} pairs',
+    total=task.num_input_examples(split),
+    unit='pair',
+  ):
+    cut[monot5.DOCUMENTS_CUT] += int(example['is_document_cut'])
+    cut[monot5.QUERIES_CUT] += int(example['is_query_cut'])
+    yield batches.Example(
+      inputs=example['inputs'],
+      targets=example['targets'],
+      label=int(example['label']),
+      group=int(example['group']),
+    )

@@ -1,0 +1,9 @@
+"""seqio tasks `inpars_<dataset>`: BEIR's, and your own beside my_corpus.py.
+
+Import this package as `inpars_tpu.tasks`, in gin too.
+"""
+
+from inpars_tpu.tasks import beir, my_corpus  # They register their tasks.
+from inpars_tpu.tasks.reranking import register, vocabulary
+
+__all__ = ['beir', 'my_corpus', 'register', 'vocabulary']

@@ -1,0 +1,181 @@
+"""seqio tasks over the pairs that inpars_tpu.pairs writes: monoT5's examples.
+
+`register` makes one; `vocabulary` says, at run time, which spiece.model all of
+them tokenise with. Where the pairs are is seqio's own setting
+(`seqio.set_tfds_data_dir_override`, t5x's --tfds_data_dir).
+"""
+
+import collections
+import functools
+import os
+
+import numpy as np
+
+from inpars_tpu import errors, host_tensorflow, monot5, pairs, tokenizer
+
+seqio, tf = host_tensorflow.load('seqio'), host_tensorflow.tf
+
+_VOCABULARY_NAME = 'spiece.model'
+
+
+class _Vocabulary(seqio.SentencePieceVocabulary):
+  """A SentencePiece vocabulary whose file is named later; equal to seqio's."""
+
+  def bind(self, file: str | os.PathLike) -> None:
+    self._sentencepiece_model_file = os.fspath(file)
+    self._model = None  # seqio loads it when it is first used.
+
+  def _model_context(self):
+    if not self._sentencepiece_model_file:
+      raise errors.InputError(
+        'no vocabulary yet: call inpars_tpu.tasks.vocabulary(FILE), or bind '
+        "inpars_tpu.tasks.vocabulary.file in gin to a model's spiece.model"
+      )
+    return super()._model_context()
+
+
+_vocabulary = _Vocabulary('', extra_ids=100)  # T5's sentinels.
+
+
+def vocabulary(
+  file: str | os.PathLike | None = None,
+) -> seqio.SentencePieceVocabulary:
+  """The vocabulary of every task here; `file` binds it to a spiece.model.
+
+  For t5x: VOCABULARY = @inpars_tpu.tasks.vocabulary() and
+  inpars_tpu.tasks.vocabulary.file = 'DIR/spiece.model'.
+  """
+  if file is not None:
+    if os.path.basename(os.fspath(file)) != _VOCABULARY_NAME:
+      raise errors.InputError(
+        f"{file}: the vocabulary is a model directory's {_VOCABULARY_NAME}"
+      )
+    _vocabulary.bind(file)
+  return _vocabulary
+
+
+def register(
+  dataset: str, spec: monot5.RerankerSpec = monot5.MONOT5
+) -> seqio.Task:
+  """Registers, or finds, the task `inpars_<dataset>`.
+
+  Args:
+    dataset: name that `pairs.builder_name` makes the task's name of.
+    spec: input text and label words; a task of that name with others is
+      replaced.
+
+  Returns:
+    The task, with the features inputs and targets; label, group, query_id and
+    doc_id are there beside them.
+  """
+  name = pairs.builder_name(dataset)
+  registry = seqio.TaskRegistry
+  if name in registry.names():
+    task = registry.get(name)
+    if task.preprocessors[0].keywords == {'spec': spec}:
+      return task
+    registry.remove(name)
+  feature = seqio.Feature(_vocabulary, add_eos=True, dtype=tf.int32)
+  return registry.add(
+    name,
+    source=seqio.TfdsDataSource(f'{name}:{pairs.VERSION}', read_only=True),
+    preprocessors=[
+      functools.partial(write_text, spec=spec),
+      functools.partial(tokenize, spec=spec),
+      seqio.preprocessors.append_eos,
+    ],
+    output_features={'inputs': feature, 'targets': feature},
+  )
+
+
+@seqio.map_over_dataset
+def write_text(example, *, spec: monot5.RerankerSpec):
+  """Writes the text of a pair.
+
+  {'query': 'q', 'document': 'd', 'label': 1, ...} ->
+  {'query': 'q', 'document': 'd', 'label': 1, ...,
+   'inputs_pretokenized': 'Query: q Document: d Relevant:',
+   'targets_pretokenized': 'true'}
+  """
+
+  def text(query: bytes, document: bytes) -> bytes:
+    return spec.text(query.decode(), document.decode()).encode()
+
+  inputs = tf.numpy_function(
+    text, [example['query'], example['document']], tf.string
+  )
+  words = tf.constant(spec.label_words)  # [2]: false, true.
+  return {
+    **example,
+    'inputs_pretokenized': tf.ensure_shape(inputs, []),
+    'targets_pretokenized': words[example['label']],
+  }
+
+
+@seqio.map_over_dataset
+def tokenize(
+  example,
+  *,
+  spec: monot5.RerankerSpec,
+  output_features,
+  sequence_length=None,
+):
+  """Tokenises a pair; of a long one the document is cut, not ` Relevant:`.
+
+  {'query': 'q', 'document': 'd', 'targets_pretokenized': 'true', ...} ->
+  {'inputs': [3, 27569, ...], 'targets': [1176], 'is_document_cut': False,
+   'is_query_cut': False, 'targets_pretokenized': 'true', ...}
+
+  without ends of text. seqio would cut from the right: it finds nothing left
+  to cut.
+  """
+  vocab = output_features['inputs'].vocabulary
+  limit = (sequence_length or {}).get('inputs') or np.iinfo(np.int32).max
+
+  def build(query: bytes, document: bytes):
+    ids, is_document_cut, is_query_cut = _build(
+      spec,
+      os.path.dirname(vocab.sentencepiece_model_file),
+      query.decode(),
+      document.decode(),
+      limit,
+    )
+    return np.array(ids, np.int32), is_document_cut, is_query_cut
+
+  inputs, is_document_cut, is_query_cut = tf.numpy_function(
+    build, [example['query'], example['document']], [tf.int32, tf.bool, tf.bool]
+  )
+  rest = {k: v for k, v in example.items() if k not in ('query', 'document')}
+  return {
+    **rest,
+    'inputs': tf.ensure_shape(inputs, [None]),
+    'targets': output_features['targets'].vocabulary.encode_tf(
+      example['targets_pretokenized']
+    ),
+    'is_document_cut': tf.ensure_shape(is_document_cut, []),
+    'is_query_cut': tf.ensure_shape(is_query_cut, []),
+  }
+
+
+def _build(
+  spec: monot5.RerankerSpec,
+  directory: str,
+  query: str,
+  document: str,
+  limit: int,
+) -> tuple[list[int], bool, bool]:
+  """Tokens without </s>, as the scorer reads them, and what was cut."""
+  counts = collections.Counter()
+  (ids,) = monot5.build_inputs(
+    spec, _tokenizer(directory), [query], [document], limit, counts
+  )
+  return (
+    ids[:-1],
+    counts[monot5.DOCUMENTS_CUT] > 0,
+    counts[monot5.QUERIES_CUT] > 0,
+  )
+
+
+@functools.lru_cache(maxsize=2)
+def _tokenizer(directory: str) -> tokenizer.T5Tokenizer:
+  return tokenizer.T5Tokenizer(directory)

@@ -1,0 +1,112 @@
+import numpy as np
+import pytest
+
+from inpars_tpu import batches
+
+
+def make_examples(lengths, labels) -> batches.Examples:
+  """Example i is `length` tokens of i + 1."""
+  return batches.Examples.collect(
+    batches.Example(
+      inputs=np.full(length, i + 1, np.int32),
+      targets=np.array([10 + label, 1], np.int32),
+      label=label,
+      group=i // 2,
+    )
+    for i, (length, label) in enumerate(zip(lengths, labels, strict=True))
+  )
+
+
+def test_collect():
+  examples = make_examples([2, 3], [1, 0])
+  assert len(examples) == 2
+  assert examples.num_positives == 1
+  np.testing.assert_array_equal(examples.tokens, [1, 1, 2, 2, 2])
+  np.testing.assert_array_equal(examples.lengths, [2, 3])
+  np.testing.assert_array_equal(examples.inputs(0), [1, 1])
+  np.testing.assert_array_equal(examples.inputs(1), [2, 2, 2])
+  np.testing.assert_array_equal(examples.targets, [[11, 1], [10, 1]])
+  np.testing.assert_array_equal(examples.groups, [0, 0])
+
+
+def test_collect_nothing():
+  assert len(batches.Examples.collect([])) == 0
+
+
+def test_draw_is_half_and_half_and_goes_through_all():
+  examples = make_examples([1] * 10, [1, 0, 0, 0, 1] * 2)  # 4 and 6.
+  drawn = [
+    batches.draw(examples, seed=1, step=step, batch_size=4)
+    for step in (1, 2, 3)
+  ]
+  positives = np.concatenate([chosen[:2] for chosen in drawn])
+  negatives = np.concatenate([chosen[2:] for chosen in drawn])
+  assert sorted(positives[:4]) == [0, 4, 5, 9]  # One epoch, then the next.
+  assert set(positives[4:]) <= {0, 4, 5, 9}
+  assert sorted(negatives) == [1, 2, 3, 6, 7, 8]
+  assert list(negatives) != sorted(negatives)
+
+
+def test_draw_crosses_epochs_inside_a_batch():
+  examples = make_examples([1] * 4, [1, 0, 1, 1])  # 3 positives, 1 negative.
+  chosen = batches.draw(examples, seed=1, step=1, batch_size=8)
+  assert sorted(chosen[:3]) == [0, 2, 3]
+  assert list(chosen[4:]) == [1, 1, 1, 1]
+
+
+def test_draw_depends_on_seed_and_step_alone():
+  examples = make_examples([1] * 200, [1, 0] * 100)
+
+  def draw(seed, step):
+    return batches.draw(examples, seed=seed, step=step, batch_size=8)
+
+  later = draw(1, 7)
+  draw(1, 3)
+  np.testing.assert_array_equal(draw(1, 7), later)
+  assert not np.array_equal(draw(1, 8), later)
+  assert not np.array_equal(draw(2, 7), later)
+
+
+@pytest.mark.parametrize(
+  ('max_tokens', 'lengths'),
+  [
+    (512, [64, 128, 192, 256, 384, 512]),
+    (300, [64, 128, 192, 256, 300]),
+    (16, [16]),
+  ],
+)
+def test_bucket_lengths(max_tokens, lengths):
+  assert batches.bucket_lengths(max_tokens) == lengths
+  assert batches.bucket_lengths(max_tokens, is_grouped=False) == [max_tokens]
+
+
+def test_split_by_length():
+  examples = make_examples([3, 8, 4, 1, 2], [1, 0, 1, 0, 1])
+  first, second = batches.split(
+    examples,
+    np.array([0, 1, 2, 3, 4]),
+    lengths=[4, 8],
+    microbatch_tokens=16,
+  )
+  # The longest, with the next longest beside it.
+  np.testing.assert_array_equal(
+    first.inputs, [[2] * 8, [3, 3, 3, 3, 0, 0, 0, 0]]
+  )
+  np.testing.assert_array_equal(first.labels, [0, 1])
+  # 16 / 4 rows, the last of them filler.
+  np.testing.assert_array_equal(
+    second.inputs,
+    [[1, 1, 1, 0], [5, 5, 0, 0], [4, 0, 0, 0], [0, 0, 0, 0]],
+  )
+  np.testing.assert_array_equal(
+    second.targets, [[11, 1], [11, 1], [10, 1], [0, 0]]
+  )
+
+
+def test_split_of_rows_longer_than_the_budget():
+  examples = make_examples([8, 7], [1, 0])
+  parts = list(
+    batches.split(examples, np.array([1, 0]), lengths=[8], microbatch_tokens=4)
+  )
+  assert [part.inputs.shape for part in parts] == [(1, 8), (1, 8)]
+  assert parts[0].inputs[0, 0] == 1  # Example 0, the longer.

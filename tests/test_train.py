@@ -1,0 +1,298 @@
+import dataclasses
+import json
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+from jax.experimental.compilation_cache import compilation_cache as cache_lib
+
+from inpars_tpu import (
+  checkpoints,
+  cli,
+  errors,
+  manifest,
+  monot5,
+  pairs,
+  recipe,
+  train,
+)
+from inpars_tpu.t5 import convert
+from tests import checkpoints as words
+from tests import t5_checkpoints
+
+SETTINGS = {
+  'TRAIN_STEPS': '6',
+  'CHECKPOINT_STEPS': '2',
+  'TRAIN_BATCH_SIZE': '4',
+  'MAX_INPUT_TOKENS': '60',
+  'TRAIN_DTYPE': "'float32'",
+}
+CONFIG = dataclasses.replace(
+  t5_checkpoints.V1_0, num_layers=1, num_decoder_layers=1
+)
+
+
+@pytest.fixture(scope='module', autouse=True)
+def compilation_cache(tmp_path_factory):
+  """Every run here compiles the same programs."""
+  directory = str(tmp_path_factory.mktemp('cache'))
+  wanted = {
+    'jax_compilation_cache_dir': directory,
+    'jax_persistent_cache_min_compile_time_secs': 0.0,
+  }
+  before = {name: getattr(jax.config, name) for name in wanted}
+  for name, value in wanted.items():
+    jax.config.update(name, value)
+  cache_lib.reset_cache()
+  yield {name.upper(): str(value) for name, value in wanted.items()}
+  for name, value in before.items():
+    jax.config.update(name, value)
+  cache_lib.reset_cache()
+
+
+@pytest.fixture(scope='module')
+def inputs(tmp_path_factory) -> pathlib.Path:
+  """`model/`, a reranker, and `pairs/`: 12 groups of two."""
+  directory = tmp_path_factory.mktemp('inputs')
+  t5_checkpoints.write_reranker(directory / 'model', CONFIG)
+  texts = words.random_sentences(36, seed=1)
+  rows = []
+  for i in range(12):
+    query = texts[i]
+    rows.append(pairs.Pair(query, texts[12 + i], 1, str(i), str(i), i))
+    rows.append(pairs.Pair(query, texts[24 + i], 0, str(i), f'n{i}', i))
+  pairs.write(directory / 'pairs', 'tiny', {'train': rows}, seed=1)
+  return directory
+
+
+@pytest.fixture(scope='module')
+def trained(inputs, tmp_path_factory) -> pathlib.Path:
+  """What an uninterrupted run writes, beside a file of someone else's."""
+  output = tmp_path_factory.mktemp('work')
+  (output / 'filtered.jsonl').write_text('{}\n')
+  run(inputs, output)
+  return output
+
+
+def run(inputs, output, label_words=None, **macros):
+  train.train(
+    inputs / 'pairs',
+    inputs / 'model',
+    output,
+    recipe.load([], SETTINGS | {k: str(v) for k, v in macros.items()}),
+    label_words=label_words,
+  )
+
+
+def metrics(output) -> list[dict]:
+  lines = (output / 'metrics.jsonl').read_text().splitlines()
+  return [json.loads(line) for line in lines]
+
+
+def assert_same_result(output, trained):
+  assert (output / 'metrics.jsonl').read_bytes() == (
+    trained / 'metrics.jsonl'
+  ).read_bytes()
+  names = sorted(path.name for path in (trained / 'model').iterdir())
+  assert sorted(path.name for path in (output / 'model').iterdir()) == names
+  for name in names:
+    assert (output / 'model' / name).read_bytes() == (
+      trained / 'model' / name
+    ).read_bytes(), name
+
+
+def test_what_it_writes(trained):
+  assert sorted(path.name for path in trained.iterdir()) == [
+    'checkpoints', 'filtered.jsonl', 'manifest.json', 'metrics.jsonl', 'model',
+    'tensorboard',
+  ]  # fmt: skip
+  assert sorted(path.name for path in (trained / 'model').iterdir()) == [
+    'README.md', 'config.json', 'model.safetensors', 'reranker.json',
+    'spiece.model',
+  ]  # fmt: skip
+  steps = metrics(trained)
+  assert [record['step'] for record in steps] == [1, 2, 3, 4, 5, 6]
+  assert set(steps[0]) == {
+    'step', 'loss', 'z_loss', 'accuracy', 'grad_norm', 'update_norm',
+  }  # fmt: skip
+  assert sorted(path.name for path in (trained / 'checkpoints').iterdir()) == [
+    '4', '6',
+  ]  # fmt: skip
+  record = manifest.read(trained)
+  assert record['counts'] == {
+    'pairs': 24, 'positive': 12, 'negative': 12, 'documents cut': 0,
+    'queries cut': 0,
+  }  # fmt: skip
+  assert record['epochs'] == {'positive': 1.0, 'negative': 1.0}
+  assert 'CHECKPOINT_STEPS' not in record['settings']
+
+
+def test_the_model_is_a_reranker_that_says_what_it_is(trained, inputs):
+  config, params = convert.load(trained / 'model')
+  _, before = convert.load(inputs / 'model')
+  assert config == CONFIG
+  changed = jax.tree.map(lambda a, b: bool((a != b).any()), params, before)
+  assert all(jax.tree.leaves(changed))
+  scores = monot5.MonoT5.load(trained / 'model', dtype='float32').score(
+    'how cold is the river', ['the river is cold', 'a bird']
+  )
+  assert np.isfinite(scores).all()
+  card = (trained / 'model' / 'README.md').read_text()
+  assert '# model, fine-tuned on inpars_tiny' in card
+  assert '| LEARNING_RATE | 0.001 |' in card
+  assert '24 pairs, 12 positive, 12 negative' in card
+  assert str(inputs) not in card
+
+
+def test_complete_training_is_left_alone(trained, inputs):
+  before = {path: path.stat().st_mtime_ns for path in trained.rglob('*')}
+  run(inputs, trained)
+  run(inputs, trained, CHECKPOINT_STEPS=5)  # Changes no result.
+  assert before == {p: p.stat().st_mtime_ns for p in trained.rglob('*')}
+  with pytest.raises(errors.InputError, match=r'LEARNING_RATE = 0\.001 there'):
+    run(inputs, trained, LEARNING_RATE=0.5)
+
+
+def test_interrupted_and_resumed(trained, inputs, tmp_path, monkeypatch):
+  save = checkpoints.Checkpoints.save
+
+  def save_and_stop(self, step, state):
+    save(self, step, state)
+    if step == 4:
+      raise KeyboardInterrupt
+
+  monkeypatch.setattr(checkpoints.Checkpoints, 'save', save_and_stop)
+  with pytest.raises(KeyboardInterrupt):
+    run(inputs, tmp_path)
+  monkeypatch.undo()
+  assert not (tmp_path / 'model').exists()
+  with (tmp_path / 'metrics.jsonl').open('a') as stream:
+    stream.write('{"step": 5, "loss": 9.0}\n{"st')
+  with pytest.raises(errors.InputError, match='SEED = 1 there and 2 now'):
+    run(inputs, tmp_path, SEED=2)
+  run(inputs, tmp_path)
+  assert_same_result(tmp_path, trained)
+
+
+KILLED = """
+import os, signal, sys
+from inpars_tpu import checkpoints, cli
+
+save = checkpoints.Checkpoints.save
+
+def save_and_die(self, step, state):
+  save(self, step, state)  # Step 4's is still being written.
+  if step == 4:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+checkpoints.Checkpoints.save = save_and_die
+cli.main(sys.argv[1:])
+"""
+
+
+def test_killed_and_resumed(trained, inputs, tmp_path, compilation_cache):
+  command = [sys.executable, '-c', KILLED, 'train']
+  command += [f'--pairs={inputs / "pairs"}', f'--model={inputs / "model"}']
+  command += [f'--output={tmp_path}']
+  command += [f'--gin.{name}={value}' for name, value in SETTINGS.items()]
+  environment = os.environ | compilation_cache
+  # As conftest.py sets them: the same programs.
+  environment |= {
+    'JAX_NUMPY_RANK_PROMOTION': 'raise',
+    'JAX_NUMPY_DTYPE_PROMOTION': 'strict',
+  }
+  done = subprocess.run(command, env=environment, capture_output=True)
+  assert done.returncode == -signal.SIGKILL, done.stderr
+  assert done.stdout == b''
+  assert (tmp_path / 'checkpoints' / '2').exists()
+  assert manifest.read(tmp_path) is None
+  run(inputs, tmp_path)
+  assert_same_result(tmp_path, trained)
+
+
+def test_killed_while_the_model_was_written(trained, inputs, tmp_path):
+  def fail(*_):
+    raise KeyboardInterrupt
+
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(monot5, 'write_spec', fail)
+    with pytest.raises(KeyboardInterrupt):
+      run(inputs, tmp_path)
+  assert (tmp_path / 'model.tmp' / 'model.safetensors').exists()
+  assert not (tmp_path / 'model').exists()
+  run(inputs, tmp_path)
+  assert not (tmp_path / 'model.tmp').exists()
+  assert_same_result(tmp_path, trained)
+
+
+def test_a_loss_that_is_no_number(inputs, tmp_path):
+  with pytest.raises(
+    errors.InputError, match=r'is (nan|inf) at step \d, .*A lower LEARNING_RATE'
+  ):
+    run(inputs, tmp_path, LEARNING_RATE=1e3, CHECKPOINT_STEPS=1)
+  last = max(int(p.name) for p in (tmp_path / 'checkpoints').iterdir())
+  assert metrics(tmp_path)[-1]['step'] == last
+  assert not (tmp_path / 'model').exists()
+  assert manifest.read(tmp_path) is None
+
+
+@pytest.mark.parametrize(
+  ('flags', 'message'),
+  [
+    (['--gin.TRAIN_BATCH_SIZE=5'], 'TRAIN_BATCH_SIZE must be even'),
+    (['--engine=t5x'], '--engine=t5x is not in this version yet'),
+    (['--pairs={inputs}/model'], 'holds no pairs'),
+    (['--pairs={inputs}/none'], 'no pairs at'),
+    (['--model={inputs}/pairs'], 'has no config.json'),
+    (['--label_words=cold,true'], r'reranker.json says'),
+  ],
+)
+def test_bad_input(inputs, tmp_path, capsys, flags, message):
+  given = {'--pairs': f'{inputs}/pairs', '--model': f'{inputs}/model'}
+  given |= dict(flag.split('=', 1) for flag in flags)
+  words = [f'{k}={v}'.format(inputs=inputs) for k, v in given.items()]
+  output = tmp_path / 'output'
+  assert cli.main(['train', *words, f'--output={output}']) == 2
+  captured = capsys.readouterr()
+  assert captured.out == ''
+  assert captured.err.count('\n') == 1
+  assert re.search(message, captured.err)
+  assert not output.exists()
+
+
+@pytest.mark.parametrize(
+  ('spec', 'message'),
+  [
+    (monot5.RerankerSpec(label_words=None, logit_id=5), 'needs two words'),
+    (
+      monot5.RerankerSpec('water ' * 99 + monot5.MONOT5.template),
+      'max_tokens 60 has no room for the template',
+    ),
+    (None, 'does not say which words'),
+  ],
+)
+def test_a_model_that_cannot_be_trained(inputs, tmp_path, spec, message):
+  model = t5_checkpoints.write_reranker(tmp_path / 'other', CONFIG)
+  (model / 'reranker.json').unlink()
+  if spec:
+    monot5.write_spec(model, spec)
+  settings = recipe.load([], SETTINGS)
+  with pytest.raises(errors.InputError, match=message):
+    train.train(inputs / 'pairs', model, tmp_path / 'output', settings)
+  assert not (tmp_path / 'output').exists()
+
+
+def test_a_model_without_pieces(inputs, tmp_path, monkeypatch):
+  checked = monot5.check(inputs / 'model')
+  model = t5_checkpoints.write_t5(tmp_path / 'other', CONFIG)
+  monkeypatch.setattr(monot5, 'check', lambda *_: checked)
+  with pytest.raises(errors.InputError, match=r'has no spiece\.model'):
+    train.train(
+      inputs / 'pairs', model, tmp_path / 'output', recipe.load([], SETTINGS)
+    )

@@ -1,0 +1,266 @@
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from inpars_tpu import batches, errors, trainer
+from inpars_tpu.t5 import config as config_lib
+from inpars_tpu.t5 import network
+
+FALSE, TRUE, EOS = 6, 7, 1
+CONFIG = config_lib.T5Config(
+  vocab_size=32,
+  d_model=32,
+  d_kv=32,
+  d_ff=64,
+  num_layers=1,
+  num_decoder_layers=1,
+  num_heads=2,
+)
+SETTINGS = trainer.Settings(
+  seed=1,
+  num_steps=4,
+  batch_size=8,
+  learning_rate=1e-2,
+  dropout_rate=0.0,
+  z_loss=1e-4,
+  dtype='float32',
+  max_input_tokens=80,
+)
+
+
+def make_examples(inputs, labels) -> batches.Examples:
+  return batches.Examples.collect(
+    batches.Example(
+      np.array(tokens, np.int32),
+      np.array([TRUE if label else FALSE, EOS], np.int32),
+      label,
+      group=0,
+    )
+    for tokens, label in zip(inputs, labels, strict=True)
+  )
+
+
+def random_examples(num: int, max_tokens: int = 80) -> batches.Examples:
+  generator = np.random.default_rng(0)
+  lengths = generator.integers(2, max_tokens + 1, num)
+  return make_examples(
+    [generator.integers(8, 32, length) for length in lengths],
+    [i % 2 for i in range(num)],
+  )
+
+
+@functools.cache
+def random_params(config):
+  tokens = jnp.zeros((1, 1), jnp.int32)
+  init = jax.jit(network.Transformer(config).init)
+  return jax.device_get(init(jax.random.key(0), tokens, tokens, tokens))
+
+
+def init_params(config=CONFIG):
+  """New arrays at each call: a step gives its state away."""
+  return jax.tree.map(jnp.array, random_params(config)['params'])
+
+
+def make_trainer(config=CONFIG, **changes) -> trainer.Trainer:
+  settings = dataclasses.replace(SETTINGS, **changes)
+  return trainer.Trainer(config, settings, (FALSE, TRUE))
+
+
+def fit(model_trainer, state, examples, **options):
+  log, saved = [], {}
+  state = trainer.fit(
+    model_trainer,
+    state,
+    examples,
+    **{'last_step': 0, 'checkpoint_steps': 2, **options},
+    log=log.append,
+    save=lambda step, s: saved.update({step: jax.device_get(s)}),
+  )
+  return state, log, saved
+
+
+def assert_equal_trees(a, b):
+  jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+def test_loss_of_two_unlike_rows():
+  examples = make_examples([[9, 1], [8, 12, 30, 9, 1]], [1, 0])
+  params = init_params()
+  sums, num_targets = make_trainer(z_loss=0.01).add_up(
+    params, examples, np.array([0, 1]), step=1
+  )
+  assert num_targets == 4
+  expected = expected_z = 0.0
+  num_correct = 0.0
+  for i, label in enumerate((TRUE, FALSE)):
+    logits = jax.jit(network.Transformer(CONFIG).apply)(
+      {'params': params},
+      examples.inputs(i)[None],
+      jnp.array([[0, label]]),
+      jnp.array([[label, EOS]]),
+    )[0]  # [2, V]
+    log_probs = jax.nn.log_softmax(logits)
+    expected -= log_probs[0, label] + log_probs[1, EOS]
+    expected_z += 0.01 * jnp.square(jax.nn.logsumexp(logits, axis=-1)).sum()
+    num_correct += float(logits[0, label] > logits[0, FALSE + TRUE - label])
+  np.testing.assert_allclose(sums.z_loss, expected_z, rtol=1e-5)
+  np.testing.assert_allclose(sums.loss, expected + expected_z, rtol=1e-5)
+  assert sums.num_correct == num_correct
+
+
+def test_gradient_of_groups_is_that_of_one_padded_batch():
+  examples, params = random_examples(24), init_params()
+  chosen = np.arange(3, 19)
+  padded, grouped = (
+    make_trainer(has_length_buckets=is_grouped, microbatch_tokens=tokens)
+    for is_grouped, tokens in ((False, 16 * 80), (True, 160))
+  )
+  whole, _ = padded.add_up(params, examples, chosen, step=1)
+  parts, _ = grouped.add_up(params, examples, chosen, step=1)
+  assert (padded.num_programs(), grouped.num_programs()) == (1, 2)
+  np.testing.assert_allclose(parts.loss, whole.loss, rtol=1e-6)
+  assert parts.num_correct == whole.num_correct
+  for a, b in zip(
+    jax.tree.leaves(parts.gradients),
+    jax.tree.leaves(whole.gradients),
+    strict=True,
+  ):
+    np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5 * np.abs(b).max())
+  grouped.add_up(params, examples, np.arange(8, 24), step=2)
+  assert grouped.num_programs() == 2  # 64 and 80 tokens: no new shape.
+
+
+def test_adafactor_as_t5x_sets_it():
+  optimizer = trainer.make_optimizer(0.1)
+  params = {
+    'vector': jnp.array([3.0, 4.0]),  # Root mean square 12.5 ** 0.5.
+    'small': jnp.zeros(2),  # Counts as 1e-3.
+    'matrix': jnp.full((128, 128), 2.0),
+  }
+  state = optimizer.init(params)
+  slots = {x.shape for x in jax.tree.leaves(state)}
+  assert (128, 128) not in slots  # Factored.
+  gradients = {
+    'vector': jnp.array([0.5, -2.0]),
+    'small': jnp.array([1e-6, 0.0]),
+    'matrix': jnp.ones((128, 128)),
+  }
+  updates, state = optimizer.update(gradients, state, params)
+  # The first step is the sign of the gradient, by rate and parameter scale.
+  scale = 0.1 * 12.5**0.5
+  np.testing.assert_allclose(updates['vector'], [-scale, scale], rtol=1e-5)
+  np.testing.assert_allclose(updates['small'], [-1e-4, 0.0], rtol=1e-5)
+  np.testing.assert_allclose(updates['matrix'], -0.2, rtol=1e-5)
+  # Then the mean square decays: 1 - 2 ** -0.8 of it is old. No momentum.
+  updates, _ = optimizer.update(
+    {**gradients, 'vector': jnp.array([0.0, 1.0])}, state, params
+  )
+  kept = 1 - 2**-0.8
+  second = 1 / (kept * 4 + (1 - kept) * 1) ** 0.5
+  np.testing.assert_allclose(
+    updates['vector'], [0.0, -scale * second], rtol=1e-5
+  )
+
+
+def test_resumed_from_a_state_is_the_same_to_the_bit():
+  examples, model_trainer = (
+    random_examples(40, 60),
+    make_trainer(dropout_rate=0.1),
+  )
+  state, log, saved = fit(
+    model_trainer, model_trainer.init(init_params()), examples
+  )
+  assert [record['step'] for record in log] == [1, 2, 3, 4]
+  assert sorted(saved) == [2, 4]
+  again, later, _ = fit(
+    make_trainer(dropout_rate=0.1),
+    jax.tree.map(jnp.asarray, saved[2]),
+    examples,
+    last_step=2,
+  )
+  assert later == log[2:]
+  assert_equal_trees(again, state)
+
+
+def test_saves_at_the_end_too():
+  model_trainer = make_trainer(num_steps=3)
+  _, _, saved = fit(
+    model_trainer, model_trainer.init(init_params()), random_examples(8, 60)
+  )
+  assert sorted(saved) == [2, 3]
+
+
+def test_dropout_differs_by_step_and_microbatch():
+  model_trainer = make_trainer(dropout_rate=0.5)
+  examples, params = random_examples(2, max_tokens=9), init_params()
+
+  def loss(step):
+    sums, _ = model_trainer.add_up(params, examples, np.array([0, 1]), step)
+    return float(sums.loss)
+
+  assert loss(1) == loss(1)
+  assert loss(1) != loss(2)
+
+
+def test_abstract_state_is_that_of_a_state():
+  model_trainer = make_trainer()
+  state = model_trainer.init(init_params())
+  abstract = model_trainer.abstract_state()
+  assert jax.tree.structure(state) == jax.tree.structure(abstract)
+  for x, y in zip(
+    jax.tree.leaves(state), jax.tree.leaves(abstract), strict=True
+  ):
+    assert (x.shape, x.dtype) == (y.shape, y.dtype)
+
+
+def test_stops_where_the_loss_is_no_number():
+  model_trainer = make_trainer(learning_rate=1e3, num_steps=9)
+  log, saved = [], []
+  with pytest.raises(errors.InputError, match=r'is (nan|inf) at step \d, '):
+    trainer.fit(
+      model_trainer,
+      model_trainer.init(init_params()),
+      random_examples(16, 60),
+      last_step=0,
+      checkpoint_steps=1,
+      log=log.append,
+      save=lambda step, state: saved.append((step, jax.device_get(state))),
+    )
+  assert saved
+  assert [step for step, _ in saved] == [record['step'] for record in log]
+  for _, state in saved:
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(state))
+
+
+def toy_examples(num: int, seed: int, num_words: int = 6) -> batches.Examples:
+  """Is the query's word in the document? Half of the time it is."""
+  generator = np.random.default_rng(seed)
+  words = np.arange(8, 8 + num_words)
+  inputs = []
+  for i in range(num):
+    document = generator.choice(words, generator.integers(2, 5))
+    others = np.setdiff1d(words, document)
+    query = generator.choice(document if i % 2 else others)
+    inputs.append([3, query, 4, *document, 5, EOS])
+  return make_examples(inputs, [i % 2 for i in range(num)])
+
+
+def test_learns_what_can_be_learned():
+  model_trainer = make_trainer(
+    num_steps=700, batch_size=64, max_input_tokens=16
+  )
+  state, log, _ = fit(
+    model_trainer,
+    model_trainer.init(init_params()),
+    toy_examples(4000, seed=0),
+    checkpoint_steps=10_000,
+  )
+  # Without a look at the words: log 2 for the label, over two targets.
+  assert np.mean([r['loss'] for r in log[-50:]]) < 0.5 * np.log(2) / 2
+  held_out = toy_examples(256, seed=1)
+  sums, _ = model_trainer.add_up(state.params, held_out, np.arange(256), step=0)
+  assert sums.num_correct > 0.85 * 256
