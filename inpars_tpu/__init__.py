@@ -10,7 +10,7 @@ from typing import Any
 __version__ = '0.1.0'
 
 _API = {
-  'GPTJ': 'inpars_tpu.generate',
+  'GPTJ': 'inpars_tpu.generator',
   'MonoT5': 'inpars_tpu.monot5',
   'bm25': 'inpars_tpu.bm25',
 }

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from inpars_tpu import cli, errors, generate, prompts, recipe, tokenizer
+from inpars_tpu import generator as generator_lib
 from inpars_tpu.gptj import config as config_lib
 from inpars_tpu.gptj import convert, model
 from tests import checkpoints
@@ -44,7 +45,7 @@ def model_path(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def generator(model_path):
-  return generate.GPTJ.load(model_path, 'float32')
+  return generator_lib.GPTJ.load(model_path, 'float32')
 
 
 @pytest.fixture
@@ -145,7 +146,7 @@ def test_prompt_that_does_not_fit_is_left_empty(generator):
   queries = generator.generate(
     texts, prompt='vanilla', max_document_tokens=500, max_new_tokens=8
   )
-  assert queries[1] == generate.Query('', [], True)
+  assert queries[1] == generator_lib.Query('', [], True)
 
 
 def run(documents_path, model_path, output, macros, **kwargs):
@@ -246,5 +247,5 @@ def test_tokenizer_larger_than_the_embedding(model_path, tmp_path):
   checkpoints.write_gptj(folder, config_lib.GPTJConfig(**small), seed=0)
   checkpoints.write_gpt2_tokenizer(folder)
   with pytest.raises(errors.InputError, match='400 tokens and the embedding'):
-    generate.GPTJ.load(folder)
+    generator_lib.GPTJ.load(folder)
   convert.check(folder)
