@@ -1,0 +1,235 @@
+"""The whole loop on one dataset: every stage in its order, in one process.
+
+Owns the order and the names of the files in `work_dir/<dataset>/`; each stage
+skips what it finds complete, and resumes what was cut off.
+"""
+
+import dataclasses
+import logging
+from collections.abc import Iterator
+
+from etils import epath
+
+from inpars_tpu import (
+  beir,
+  bm25,
+  collection,
+  errors,
+  evaluate,
+  files,
+  filter,  # The stage, not the builtin.
+  generate,
+  generator,
+  index,
+  manifest,
+  monot5,
+  negatives,
+  prompts,
+  report,
+  rerank,
+  sample,
+  search,
+  train,
+  trec,
+)
+from inpars_tpu import recipe as recipe_lib
+
+_log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+  """Everything a run is asked to do, as the command line gives it."""
+
+  dataset: str
+  data_dir: files.PathLike
+  work_dir: files.PathLike
+  generator: files.PathLike
+  reranker: files.PathLike
+  recipe: recipe_lib.Recipe
+  filter_model: files.PathLike | None = None
+  first_stage_run: files.PathLike | None = None
+  language: str = 'en'
+  label_words: str | None = None
+  engine: str = 'embedded'
+
+
+def main(args) -> None:
+  """`inpars-tpu run`."""
+  fields = {field.name for field in dataclasses.fields(Plan)}
+  run(Plan(**{k: v for k, v in vars(args).items() if k in fields}))
+
+
+def run(plan: Plan) -> None:
+  """Runs every stage, then prints the table and where the report is.
+
+  Raises:
+    InputError: before anything is written, for input that some stage would
+      refuse; or a stage's output that was made with other settings.
+  """
+  folder = find_dataset(plan.dataset, plan.data_dir)
+  has_test = (folder / 'qrels' / 'test.tsv').exists()
+  check(plan, folder, has_test)
+  work = epath.Path(plan.work_dir) / folder.name
+  work.mkdir(parents=True, exist_ok=True)
+  _make_reranker(plan, folder, work)
+  if has_test:
+    _test(plan, folder, work)
+  page = _report(work)
+  for role in report.untrained(work):
+    print(f'The {role} had random, untrained weights.')
+  if has_test:
+    print('nDCG@10')
+    for name, value in report.result_rows(
+      files.read_json(work / 'metrics.json', 'metrics')
+    ):
+      print(f'  {name:<16} {value:.4f}')
+  else:
+    print(f'No test queries: the reranker is {work / "model"}')
+  print(page)
+
+
+def find_dataset(dataset: str, data_dir: files.PathLike) -> epath.Path:
+  """The folder of a dataset: a folder itself, or a name below `data_dir`.
+
+  Raises:
+    InputError: there is no such folder; for a name of BEIR's it says how to
+      get it, for another one which known name is nearest.
+  """
+  for folder in (epath.Path(dataset), epath.Path(data_dir) / dataset):
+    if (folder / 'corpus.jsonl').exists():
+      return folder.resolve()
+    if folder.exists():
+      raise errors.InputError(f'{folder} has no corpus.jsonl')
+  if dataset in beir.DATASETS:
+    raise errors.InputError(
+      f"{dataset} is not in {data_dir}: unpack BEIR's {dataset}.zip there"
+    )
+  if '/' in dataset:
+    raise errors.InputError(f'no dataset folder at {dataset}')
+  raise errors.unknown('dataset', dataset, beir.DATASETS)
+
+
+def check(plan: Plan, folder: epath.Path, has_test: bool) -> None:
+  """Reads all that a run reads, as far as is needed to know that it will do."""
+  dataset = beir.DATASETS.get(folder.name)
+  if dataset is not None and dataset.forums:
+    raise errors.InputError(
+      f'{folder.name} is {len(dataset.forums)} forums with a table of their '
+      'own, which this version does not run together; give one forum: '
+      f'--dataset={folder}/{dataset.forums[0]}'
+    )
+  collection.Corpus(folder / 'corpus.jsonl')
+  if has_test:
+    queries = collection.read_queries(folder / 'queries.jsonl')
+    judged = collection.read_qrels(folder / 'qrels' / 'test.tsv')
+    unknown = collection.missing(judged, queries)
+    if unknown:
+      raise errors.InputError(
+        f'{folder / "qrels/test.tsv"} judges queries that queries.jsonl '
+        f'lacks: {", ".join(unknown[:5])}'
+      )
+  prompts.load(plan.recipe.PROMPT, plan.data_dir)
+  generator.check(plan.generator)
+  for model in {plan.reranker, plan.filter_model} - {None}:
+    monot5.check(model, label_words=plan.label_words)
+  train.check(plan.recipe, plan.engine)
+  bm25.check(plan.language)
+  if plan.first_stage_run:
+    trec.read_run(plan.first_stage_run)
+
+
+def _make_reranker(plan: Plan, folder: epath.Path, work: epath.Path) -> None:
+  """corpus -> documents -> queries -> filtered -> pairs -> model."""
+  recipe, corpus = plan.recipe, folder / 'corpus.jsonl'
+  sample.sample(corpus, work / 'documents.jsonl', recipe)
+  generate.generate(
+    work / 'documents.jsonl',
+    plan.generator,
+    work / 'queries',
+    recipe,
+    data_dir=plan.data_dir,
+  )
+  filter.filter_queries(
+    work / 'queries',
+    work / 'documents.jsonl',
+    work / 'filtered.jsonl',
+    recipe,
+    model=plan.filter_model or plan.reranker,
+    label_words=plan.label_words,
+  )
+  index.index_corpus(corpus, work / 'index', language=plan.language)
+  negatives.mine(
+    work / 'filtered.jsonl',
+    corpus,
+    work / 'index',
+    work / 'pairs',
+    recipe,
+    name=folder.name,
+  )
+  train.train(
+    work / 'pairs',
+    plan.reranker,
+    work,
+    recipe,
+    label_words=plan.label_words,
+    engine=plan.engine,
+  )
+
+
+def _test(plan: Plan, folder: epath.Path, work: epath.Path) -> None:
+  """Test queries -> first stage -> reranked before and after -> metrics."""
+  recipe = plan.recipe
+  queries, qrels = folder / 'queries.jsonl', folder / 'qrels' / 'test.tsv'
+  first_stage = plan.first_stage_run
+  if first_stage is None:
+    first_stage = work / 'bm25.trec'
+    search.search(
+      work / 'index',
+      queries,
+      first_stage,
+      recipe,
+      qrels=qrels,
+      exclude_own_id=_drops_own_id(folder),
+    )
+  runs = [first_stage]
+  for name, model in (
+    ('reranked_base', plan.reranker),
+    ('reranked', work / 'model'),
+  ):
+    runs.append(work / f'{name}.trec')
+    rerank.rerank(
+      first_stage,
+      folder / 'corpus.jsonl',
+      queries,
+      model,
+      runs[-1],
+      recipe,
+      label_words=plan.label_words if model == plan.reranker else None,
+    )
+  evaluate.evaluate_files(qrels, runs, work / 'metrics.json')
+
+
+def _drops_own_id(folder: epath.Path) -> bool:
+  dataset = beir.DATASETS.get(folder.name)
+  return dataset is not None and dataset.drops_own_id
+
+
+def _report(work: epath.Path) -> epath.Path:
+  """Writes the report where one of the outputs it shows is newer."""
+  page = work / 'report.html'
+  job = manifest.begin_file(
+    'report', page, settings={}, inputs=dict(_report_inputs(work))
+  )
+  if job.is_complete:
+    _log.info('all of %s is complete', work)
+  else:
+    report.write(work)
+    job.finish()
+  return page
+
+
+def _report_inputs(work: epath.Path) -> Iterator[tuple[str, epath.Path]]:
+  for name in ('filtered.jsonl', 'metrics.json'):
+    if (work / name).exists():
+      yield name, work / name

@@ -1,0 +1,249 @@
+"""The whole loop on a small world, undisturbed and killed at every stage."""
+
+import json
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from inpars_tpu import cli, errors, recipe, run, trec
+from inpars_tpu.demo import main as demo
+from inpars_tpu.demo import world
+
+BINDINGS = {
+  'PROMPT': "'gbq'",
+  'NUM_DOCUMENTS': '24',
+  'MAX_NEW_TOKENS': '16',
+  'GENERATOR_DTYPE': "'float32'",
+  'MIN_QUERY_TOKENS': '1',
+  'NUM_PAIRS': '16',
+  'MAX_INPUT_TOKENS': '64',
+  'RERANKER_DTYPE': "'float32'",
+  'TRAIN_STEPS': '3',
+  'TRAIN_BATCH_SIZE': '4',
+  'TRAIN_DTYPE': "'float32'",
+  'CHECKPOINT_STEPS': '1',
+  'RERANK_HITS': '4',
+}
+# Every file of the design's data flow, in the order in which it is made.
+FILES = (
+  'documents.jsonl',
+  'queries/queries-00000-of-00001.jsonl',
+  'filtered.jsonl',
+  'validation.jsonl',
+  'pairs/inpars_world/1.0.0/dataset_info.json',
+  'model/model.safetensors',
+  'metrics.jsonl',
+  'bm25.trec',
+  'reranked_base.trec',
+  'reranked.trec',
+  'metrics.json',
+  'report.html',
+  'report.md',
+)
+# What appears when a stage has begun: the run is killed there.
+BEGUN = (
+  'documents.jsonl',
+  'queries/manifest.partial.json',
+  'filtered.jsonl.parts',
+  'index/manifest.partial.json',
+  'pairs/manifest.partial.json',
+  'metrics.jsonl',
+  'checkpoints/2',
+  'bm25.trec',
+  'reranked_base.trec.parts',
+  'reranked.trec.parts',
+  'metrics.json',
+)
+
+
+@pytest.fixture(scope='module')
+def place(tmp_path_factory):
+  """A folder with the world in data/world and both models."""
+  folder = tmp_path_factory.mktemp('run')
+  world.write(folder / 'data' / 'world', seed=1)
+  demo.make_models(folder / 'demo')
+  return folder
+
+
+def plan(place, work_dir='demo', **changes) -> run.Plan:
+  bindings = BINDINGS | changes.pop('gin', {})
+  fields = {
+    'dataset': 'world',
+    'data_dir': place / 'data',
+    'work_dir': place / work_dir,
+    'generator': place / 'demo' / 'models' / 'gptj',
+    'reranker': place / 'demo' / 'models' / 'monot5',
+    'recipe': recipe.load([], bindings),
+  }
+  return run.Plan(**(fields | changes))
+
+
+@pytest.fixture(scope='module')
+def done(place):
+  """The dataset's folder after an undisturbed run."""
+  run.run(plan(place))
+  return place / 'demo' / 'world'
+
+
+def outputs(folder: pathlib.Path) -> dict[str, bytes]:
+  """Everything that must have equal bytes, by its relative path."""
+  kept = (
+    'documents',
+    'filtered',
+    'validation',
+    'queries/',
+    'pairs/',
+    'metrics',
+  )
+  found = {}
+  for path in sorted(folder.rglob('*')):
+    name = path.relative_to(folder).as_posix()
+    is_kept = name.startswith(kept) or name.endswith('.trec')
+    if path.is_file() and is_kept and 'manifest' not in name:
+      found[name] = path.read_bytes()
+  weights = folder / 'model' / 'model.safetensors'
+  return found | {'model': weights.read_bytes()}
+
+
+def test_writes_every_file_of_the_design(done):
+  missing = [name for name in FILES if not (done / name).exists()]
+  assert missing == []
+  assert not list(done.rglob('*.tmp')) + list(done.rglob('*.parts'))
+  assert not list(done.rglob('*partial*'))
+
+
+def test_first_stage_is_deeper_than_the_reranking(done):
+  first = trec.read_run(done / 'bm25.trec')
+  after = trec.read_run(done / 'reranked.trec')
+  assert set(first) == set(after)
+  for query_id, ranking in first.items():
+    assert len(ranking) > 4
+    ids = [doc_id for doc_id, _ in ranking]
+    reranked = [doc_id for doc_id, _ in after[query_id]]
+    assert sorted(reranked[:4]) == sorted(ids[:4])
+    assert reranked[4:] == ids[4:]
+
+
+def test_metrics_name_the_three_runs(done):
+  metrics = json.loads((done / 'metrics.json').read_text())
+  assert list(metrics) == ['bm25', 'reranked_base', 'reranked']
+  assert set(metrics['bm25']) == {'nDCG@10', 'R@100', 'R@1000', 'MRR@10', 'MAP'}
+
+
+def test_second_call_changes_nothing_and_says_so(place, done, capsys, caplog):
+  times = {p: p.stat().st_mtime_ns for p in done.rglob('*') if p.is_file()}
+  with caplog.at_level('INFO', 'inpars_tpu'):
+    run.run(plan(place))
+  assert f'all of {done} is complete' in caplog.text
+  assert times == {p: p.stat().st_mtime_ns for p in done.rglob('*')
+                   if p.is_file()}  # fmt: skip
+  out = capsys.readouterr().out
+  assert 'random, untrained weights' in out
+  assert out.splitlines()[-1] == str(done / 'report.html')
+
+
+def test_other_settings_are_named(place, done):
+  with pytest.raises(errors.InputError, match='NUM_PAIRS = 16 there and 8 now'):
+    run.run(plan(place, gin={'NUM_PAIRS': '8'}))
+
+
+def test_without_qrels_ends_with_the_reranker(place, tmp_path, capsys):
+  folder = tmp_path / 'mine'
+  folder.mkdir()
+  corpus = (place / 'data' / 'world' / 'corpus.jsonl').read_text()
+  (folder / 'corpus.jsonl').write_text(corpus)
+  run.run(plan(place, dataset=str(folder), work_dir=tmp_path / 'work'))
+  work = tmp_path / 'work' / 'mine'
+  assert (work / 'model' / 'config.json').exists()
+  assert (work / 'report.html').exists()
+  assert not (work / 'bm25.trec').exists()
+  assert f'the reranker is {work / "model"}' in capsys.readouterr().out
+
+
+def test_first_stage_run_of_others(place, done, tmp_path):
+  mine = tmp_path / 'dense.trec'
+  lines = (done / 'bm25.trec').read_text().splitlines(keepends=True)
+  mine.write_text(''.join(line for line in lines if line.split()[3] < '4'))
+  run.run(plan(place, work_dir=tmp_path / 'work', first_stage_run=mine))
+  work = tmp_path / 'work' / 'world'
+  metrics = json.loads((work / 'metrics.json').read_text())
+  assert list(metrics) == ['dense', 'reranked_base', 'reranked']
+  assert not (work / 'bm25.trec').exists()
+
+
+@pytest.mark.parametrize('changes,words', [
+  ({'dataset': 'wurld'}, "unknown dataset 'wurld'"),
+  ({'dataset': 'scifact'}, "unpack BEIR's scifact.zip there"),
+  ({'dataset': 'no/where'}, 'no dataset folder at no/where'),
+  ({'generator': 'monot5'}, "is a 't5' model; the generator needs gptj"),
+  ({'reranker': 'gptj'}, "is a 'gptj' model"),
+  ({'gin': {'PROMPT': "'paper_gbq'"}}, 'InPars (commit 9865521) there'),
+  ({'gin': {'TRAIN_BATCH_SIZE': '5'}}, 'TRAIN_BATCH_SIZE'),
+  ({'engine': 't5x'}, 't5x'),
+  ({'language': 'xx'}, "'xx'"),
+])  # fmt: skip
+def test_wrong_input_is_found_before_anything_is_written(
+  place, tmp_path, changes, words
+):
+  for name in ('generator', 'reranker'):
+    if name in changes:
+      changes = changes | {name: place / 'demo' / 'models' / changes[name]}
+  with pytest.raises(errors.InputError) as caught:
+    run.run(plan(place, work_dir=tmp_path / 'work', **changes))
+  assert words in str(caught.value)
+  assert not (tmp_path / 'work').exists()
+
+
+def command(place, work_dir) -> list[str]:
+  bindings = [f'--gin.{name}={value}' for name, value in BINDINGS.items()]
+  return [
+    sys.executable, '-m', 'inpars_tpu', 'run', '--dataset=world',
+    f'--data_dir={place}/data', f'--work_dir={work_dir}',
+    f'--generator={place}/demo/models/gptj',
+    f'--reranker={place}/demo/models/monot5', *bindings,
+  ]  # fmt: skip
+
+
+def test_killed_at_every_stage_ends_in_equal_bytes(place, done, tmp_path):
+  work = tmp_path / 'work' / 'world'
+  killed = []
+  for begun in BEGUN:
+    process = subprocess.Popen(
+      command(place, tmp_path / 'work'),
+      stdout=subprocess.DEVNULL,
+      stderr=subprocess.PIPE,
+      env=dict(os.environ),
+    )
+    while not (work / begun).exists() and process.poll() is None:
+      time.sleep(0.002)
+    if process.poll() is None:
+      process.send_signal(signal.SIGKILL)
+      killed.append(begun)
+    stderr = process.communicate()[1].decode()
+    assert process.returncode in (-signal.SIGKILL, cli.DONE), stderr
+  assert len(killed) > 5
+  last = subprocess.run(
+    command(place, tmp_path / 'work'), capture_output=True, text=True
+  )
+  assert last.returncode == cli.DONE, last.stderr
+  got, expected = outputs(work), outputs(done)
+  assert list(got) == list(expected)
+  assert [name for name in got if got[name] != expected[name]] == []
+
+
+def test_example_of_the_readme(place, done, monkeypatch, capsys):
+  readme = pathlib.Path(__file__).parent.parent / 'README.md'
+  (code,) = re.findall(r'```python\n(.*?)```', readme.read_text(), re.DOTALL)
+  monkeypatch.chdir(place)
+  names = {}
+  exec(code, names)
+  assert len(names['run']['q1']) == 10
+  assert len(names['scores']) == 2
+  assert all(score < 0 for score in names['scores'])
+  assert len(names['queries']) == 1
