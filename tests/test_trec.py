@@ -54,7 +54,7 @@ def test_malformed_runs_are_said_with_their_line(tmp_path, text, message):
 
 def test_bytes_that_are_not_utf8(tmp_path):
   (tmp_path / 'run').write_bytes(b'q Q0 d 1 2 t\nq Q0 \xff 1 2 t\n')
-  with pytest.raises(errors.InputError, match='run:2: not UTF-8'):
+  with pytest.raises(errors.InputError, match='run: the id .* is not UTF-8'):
     trec.read_run(tmp_path / 'run')
 
 
@@ -86,3 +86,8 @@ def test_digits_of_a_score():
 def test_run_name_is_the_stem():
   assert trec.run_name('work/scifact/reranked_base.trec') == 'reranked_base'
   assert trec.run_name('bm25.k1=0.9.trec') == 'bm25.k1=0.9'
+
+
+def test_byte_order_mark_is_no_part_of_an_id(tmp_path):
+  (tmp_path / 'run').write_bytes(b'\xef\xbb\xbfq Q0 d 1 2 t\r\n')
+  assert trec.read_run(tmp_path / 'run') == {'q': [('d', 2.0)]}
