@@ -4,10 +4,13 @@
 and is deleted the next time.
 """
 
+import errno
 import logging
 import os
+import shutil
 from typing import Any
 
+import jax
 import orbax.checkpoint as ocp
 from etils import epath
 
@@ -41,8 +44,18 @@ class Checkpoints:
     self._manager.close()  # Waits for what is being written.
 
   def save(self, step: int, state: Any) -> None:
-    """Writes a state on another thread; its arrays may be given away now."""
-    self._manager.save(step, args=ocp.args.StandardSave(state))
+    """Writes a state on another thread; its arrays may be given away now.
+
+    Raises:
+      OSError: the disk has no room for it, or had none for the one before.
+    """
+    self._check_room(sum(array.nbytes for array in jax.tree.leaves(state)))
+    try:
+      self._manager.save(step, args=ocp.args.StandardSave(state))
+    except ValueError as error:  # Of the one before, or a file's.
+      if 'No space left' not in str(error):
+        raise
+      raise self._no_room() from None
 
   def restore(self, like: Any) -> tuple[int, Any] | None:
     """Reads the newest state that can be read.
@@ -63,6 +76,17 @@ class Checkpoints:
       except (ValueError, KeyError, OSError) as error:
         self._put_aside(step, error)
     return None
+
+  def _check_room(self, num_bytes: int) -> None:
+    """Before Orbax begins: it would leave its threads in a bad way."""
+    is_local = '://' not in os.fspath(self._directory)
+    if is_local and shutil.disk_usage(self._directory).free < num_bytes:
+      raise self._no_room()
+
+  def _no_room(self) -> OSError:
+    return OSError(
+      errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._directory)
+    )
 
   def _put_aside(self, step: int, error: Exception) -> None:
     aside = self._directory / f'unreadable-{step}'

@@ -1,4 +1,5 @@
 import logging
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -78,3 +79,13 @@ def test_nothing_left_that_can_be_read(saved):
       if path.is_file():
         path.unlink()
   assert restore(saved) is None
+
+
+def test_no_room_on_the_disk(saved, monkeypatch):
+  usage = shutil.disk_usage(saved)._replace(free=31)  # 8 float32 are 32.
+  monkeypatch.setattr(shutil, 'disk_usage', lambda _: usage)
+  with checkpoints.Checkpoints(saved) as kept:
+    with pytest.raises(OSError, match='No space left') as raised:
+      kept.save(8, make_state(8))
+  assert raised.value.filename == str(saved)
+  assert restore(saved)[0] == 6
