@@ -78,13 +78,14 @@ def generate(
         | ({'prompt_text': built.texts[i]} if save_prompts else {})
         for i in chosen
       ]  # fmt: skip
-      for offset, query in gptj.write_queries(
+      for index, query in gptj.write_queries(
+        built,
         prefix,
-        [built.own[i] for i in chosen],
+        chosen,
         max_new_tokens=recipe.MAX_NEW_TOKENS,
         batch_size=recipe.GENERATOR_BATCH_SIZE,
       ):
-        records[offset] |= {
+        records[index - first] |= {
           'query': query.text,
           'log_probs': query.log_probs,
           'finished': query.is_finished,

@@ -4,6 +4,7 @@ The network and the decoding loop are in gptj/; here are text and batches.
 Knows no files but the model's.
 """
 
+import collections
 import dataclasses
 import functools
 from collections.abc import Iterator, Sequence
@@ -12,11 +13,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from inpars_tpu import device, files, model_dir, prompts, tokenizer
+from inpars_tpu import (
+  device,
+  files,
+  model_dir,
+  prompt_tokens,
+  prompts,
+  tokenizer,
+)
 from inpars_tpu.gptj import convert, decode, model
 
-# Own prompts are padded to a multiple of this: a compiled program for each.
-_BUCKET_TOKENS = 64
+# Rows are filled anew when so large a part of the batch is free.
+_FILLS_PER_BATCH = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,21 +34,6 @@ class Query:
   text: str  # Up to the first newline, stripped; '' where nothing was written.
   log_probs: list[float]  # Natural log of each token, the stop token left out.
   is_finished: bool  # A newline came before max_new_tokens ran out.
-
-
-@dataclasses.dataclass(frozen=True)
-class Prompts:
-  """Tokenised prompts of a list of documents."""
-
-  texts: list[str]
-  prefix: list[int]  # Tokens that all prompts that fit begin with.
-  own: list[list[int] | None]  # What follows; None where it does not fit.
-  num_cut: int  # Documents cut to max_document_tokens.
-
-  @property
-  def num_too_long(self) -> int:
-    """Prompts that do not fit the context: their query stays empty."""
-    return sum(own is None for own in self.own)
 
 
 class GPTJ:
@@ -94,7 +87,11 @@ class GPTJ:
     prefix = self.read_prefix(built)
     queries: list[Query] = [Query('', [], True)] * len(documents)
     for index, query in self.write_queries(
-      prefix, built.own, max_new_tokens=max_new_tokens, batch_size=batch_size
+      built,
+      prefix,
+      range(len(documents)),
+      max_new_tokens=max_new_tokens,
+      batch_size=batch_size,
     ):
       queries[index] = query
     return queries
@@ -106,80 +103,116 @@ class GPTJ:
     *,
     max_document_tokens: int,
     max_new_tokens: int,
-  ) -> Prompts:
-    """Cuts and tokenises; finds the tokens that all prompts share.
-
-    A prompt that leaves no room for `max_new_tokens` is None, and plays no
-    part in the prefix.
-    """
-    cut = [self.tokenizer.cut(d, max_document_tokens) for d in documents]
-    texts = [prompt.build(text) for text in cut]
-    tokens = self.tokenizer.encode(texts)
-    room = self.config.max_positions - max_new_tokens
-    fitting = [ids for ids in tokens if len(ids) <= room]
-    length = _shared_length(fitting)
-    return Prompts(
-      texts=texts,
-      prefix=fitting[0][:length] if fitting else [],
-      own=[ids[length:] if len(ids) <= room else None for ids in tokens],
-      num_cut=sum(a != b for a, b in zip(cut, documents, strict=True)),
+  ) -> prompt_tokens.Prompts:
+    """Cuts and tokenises documents; see `prompt_tokens.build`."""
+    return prompt_tokens.build(
+      self.tokenizer,
+      prompt,
+      documents,
+      max_document_tokens=max_document_tokens,
+      max_prompt_tokens=self.config.max_positions - max_new_tokens,
     )
 
-  def read_prefix(self, built: Prompts) -> model.Prefix:
+  def read_prefix(self, built: prompt_tokens.Prompts) -> model.Prefix:
     """Keys and values of the shared prefix: computed once for all rows."""
     tokens = jnp.asarray(built.prefix, jnp.int32)
     return _read_prefix(self._params, self.config, tokens)
 
   def write_queries(
     self,
+    built: prompt_tokens.Prompts,
     prefix: model.Prefix,
-    own: Sequence[list[int] | None],
+    chosen: Sequence[int],
     *,
     max_new_tokens: int,
     batch_size: int | None = None,
   ) -> Iterator[tuple[int, Query]]:
-    """Yields (index, query) of each prompt that fits, in batches by length."""
-    for indices, num_tokens in _batches(own, self._fit(batch_size)):
-      rows = [None if i is None else own[i] for i in indices]
-      tokens, lengths = _pad(rows, num_tokens)
-      is_filler = np.array([i is None for i in indices])
-      out = _decode_batch(
+    """Yields (index, query) of the chosen prompts that fit, as they end.
+
+    Rows whose query has ended get new prompts while the others go on. What is
+    decoded together depends on the arguments alone.
+
+    Args:
+      built: from `build_prompts`.
+      prefix: from `read_prefix`.
+      chosen: indices of prompts.
+      max_new_tokens: a query that has not ended by then is cut.
+      batch_size: rows decoded together; None fits them to the memory.
+    """
+    num_prompt_slots = built.buckets[-1] if built.buckets else 0
+    num_rows = batch_size or self._fit(num_prompt_slots + max_new_tokens)
+    fitting = [i for i in chosen if built.own[i] is not None]
+    num_filled = max(1, num_rows // _FILLS_PER_BATCH)
+    groups = collections.deque(
+      prompt_tokens.group(fitting, built.own, num_filled)
+    )
+    rows = decode.empty_rows(num_rows, max_new_tokens)
+    cache = model.empty_cache(
+      self._params, self.config, num_rows, num_prompt_slots + max_new_tokens
+    )
+    holds: dict[int, int] = {}  # Row -> index of its prompt.
+    while groups or holds:
+      free = [row for row in range(num_rows) if row not in holds]
+      while groups and len(free) >= len(groups[0]):
+        group = groups.popleft()
+        places, free = free[: len(group)], free[len(group) :]
+        rows, cache = self._fill(prefix, built, group, places, rows, cache)
+        holds |= {
+          row: index
+          for row, index in zip(places, group, strict=True)
+          if index is not None
+        }
+      rows, cache = _advance(
         self._params,
         self.config,
         prefix,
-        tokens,
-        lengths,
+        rows,
+        cache,
         is_stop=self._is_stop,
-        is_filler=is_filler,
-        max_new_tokens=max_new_tokens,
+        num_prompt_slots=num_prompt_slots,
+        min_done=np.int32(len(groups[0]) if groups else num_rows),
       )
-      out = jax.device_get(out)
-      for row, index in enumerate(indices):
-        if index is not None:
-          yield index, self._to_query(out, row)
+      seen = jax.device_get(rows)
+      for row in [row for row in holds if seen.is_done[row]]:
+        yield holds.pop(row), self._to_query(seen, row)
 
-  def _fit(self, batch_size: int | None) -> int:
-    if batch_size:
-      return batch_size
-    positions = 2 * self.config.model_dim * self.config.num_layers
-    row_bytes = (
-      positions
-      * jnp.dtype(self.dtype).itemsize
-      * self.config.max_positions
-      // 4
-      + 4 * self.config.vocab_size
+  def _fill(self, prefix, built, group, places, rows, cache):
+    """Puts a group of prompts into rows that are free."""
+    tokens, lengths = prompt_tokens.pad(
+      [None if index is None else built.own[index] for index in group],
+      built.buckets,
     )
-    return device.fit_rows(row_bytes)
+    return _fill(
+      self._params,
+      self.config,
+      prefix,
+      tokens,
+      lengths,
+      np.array(places, np.int32),
+      rows,
+      cache,
+      is_stop=self._is_stop,
+      is_filler=np.array([index is None for index in group]),
+    )
 
-  def _to_query(self, out: decode.Continuation, row: int) -> Query:
-    num_tokens = int(out.num_tokens[row])
-    is_done = bool(out.is_done[row])
-    text = self.tokenizer.decode(out.tokens[row, :num_tokens].tolist())
-    log_probs = out.log_probs[row, : num_tokens - is_done]
+  def _fit(self, num_slots: int) -> int:
+    """Rows whose cache and logits fit the memory."""
+    position_bytes = (
+      2 * self.config.model_dim * self.config.num_layers
+    ) * jnp.dtype(self.dtype).itemsize
+    return device.fit_rows(
+      num_slots * position_bytes + 4 * self.config.vocab_size
+    )
+
+  def _to_query(self, rows: decode.Rows, row: int) -> Query:
+    num_tokens = int(rows.num_tokens[row])
+    has_stopped = bool(rows.has_stopped[row])
+    text = self.tokenizer.decode(rows.tokens[row, :num_tokens].tolist())
+    log_probs = rows.log_probs[row, : num_tokens - has_stopped]
     return Query(
       text=text.partition('\n')[0].strip(),
       log_probs=[float(f'{value:.6g}') for value in log_probs],
-      is_finished=is_done,
+      is_finished=has_stopped,
     )
 
 
@@ -195,69 +228,46 @@ def check(directory: files.PathLike) -> tokenizer.GPT2Tokenizer:
   return tokens
 
 
-def _shared_length(prompts_tokens: Sequence[Sequence[int]]) -> int:
-  """Length of the longest common prefix; leaves each prompt one own token."""
-  if not prompts_tokens:
-    return 0
-  first, last = min(prompts_tokens), max(prompts_tokens)
-  shortest = min(map(len, prompts_tokens))
-  length = 0
-  while length < shortest - 1 and first[length] == last[length]:
-    length += 1
-  return length
-
-
-def _batches(
-  own: Sequence[list[int] | None], batch_size: int
-) -> Iterator[tuple[list[int | None], int]]:
-  """Yields (indices, padded length), longest first; None fills a batch up."""
-  order = sorted(
-    (i for i, ids in enumerate(own) if ids is not None),
-    key=lambda i: (-len(own[i]), i),
-  )
-  for start in range(0, len(order), batch_size):
-    indices: list[int | None] = list(order[start : start + batch_size])
-    longest = len(own[indices[0]])
-    num_tokens = -(-longest // _BUCKET_TOKENS) * _BUCKET_TOKENS
-    yield indices + [None] * (batch_size - len(indices)), num_tokens
-
-
-def _pad(rows, num_tokens: int) -> tuple[np.ndarray, np.ndarray]:
-  """Token lists -> [B, S] int32, 0 on the right, and lengths [B] int32."""
-  tokens = np.zeros((len(rows), num_tokens), np.int32)
-  lengths = np.ones(len(rows), np.int32)
-  for row, ids in enumerate(rows):
-    if ids is not None:
-      tokens[row, : len(ids)] = ids
-      lengths[row] = len(ids)
-  return tokens, lengths
-
-
 @functools.partial(jax.jit, static_argnames='config')
 def _read_prefix(params, config, tokens):
   return model.prefill_prefix(params, config, tokens)
 
 
-@functools.partial(jax.jit, static_argnames=('config', 'max_new_tokens'))
-def _decode_batch(
-  params, config, prefix, tokens, lengths, *, is_stop, is_filler, max_new_tokens
-) -> decode.Continuation:
-  """Prefill and decoding of one batch: a program for each padded length."""
-  num_tokens = tokens.shape[1]
-  logits, cache = model.prefill(
-    params, config, prefix, tokens, lengths, num_tokens + max_new_tokens
+@functools.partial(
+  jax.jit, static_argnames='config', donate_argnames=('rows', 'cache')
+)
+def _fill(
+  params, config, prefix, tokens, lengths, places, rows, cache, *,
+  is_stop, is_filler,
+):  # fmt: skip
+  """Prefill of a group: a program for each padded length."""
+  logits, own = model.prefill(params, config, prefix, tokens, lengths)
+  rows = decode.fill(
+    rows, places, logits, lengths, is_stop=is_stop, is_filler=is_filler
   )
+  return rows, model.put_rows(cache, own, places)
 
-  def step(last, step, cache):
+
+@functools.partial(
+  jax.jit,
+  static_argnames=('config', 'num_prompt_slots'),
+  donate_argnames=('rows', 'cache'),
+)
+def _advance(
+  params, config, prefix, rows, cache, *, is_stop, num_prompt_slots, min_done
+):
+  """Decoding of all rows, until some are free: one program."""
+
+  def step(tokens, positions, slot, is_visible, cache):
     return model.decode_step(
-      params, config, prefix, last, lengths, step, num_tokens, cache
+      params, config, prefix, tokens, positions, slot, is_visible, cache
     )
 
-  return decode.greedy_decode(
+  return decode.advance(
     step,
-    logits,
+    rows,
     cache,
     is_stop=is_stop,
-    is_filler=is_filler,
-    max_new_tokens=max_new_tokens,
+    num_prompt_slots=num_prompt_slots,
+    min_done=min_done,
   )

@@ -20,7 +20,7 @@ CONFIG = config_lib.GPTJConfig(
   num_heads=4, rotary_dim=4, mlp_dim=64,
 )  # fmt: skip
 PROMPT = prompts.Prompt('Example: the bird\nDocument: ', '\nGood Question:')
-PREFILL = jax.jit(model.prefill, static_argnames=('config', 'cache_size'))
+PREFILL = jax.jit(model.prefill, static_argnames='config')
 BINDINGS = {
   'PROMPT': "'vanilla'",
   'MAX_DOCUMENT_TOKENS': '20',
@@ -81,7 +81,6 @@ def greedy_by_hand(generator, text: str, max_new_tokens: int):
       model.empty_prefix(generator._params, CONFIG),
       row,
       np.array([len(ids + tokens)], np.int32),
-      128,
     )
     log_prob = np.array(logits[0] - np.logaddexp.reduce(logits[0]))
     tokens.append(int(log_prob.argmax()))
@@ -100,7 +99,11 @@ def decode(generator, texts, batch_size, max_new_tokens=8):
   prefix = generator.read_prefix(built)
   return dict(
     generator.write_queries(
-      prefix, built.own, max_new_tokens=max_new_tokens, batch_size=batch_size
+      built,
+      prefix,
+      range(len(texts)),
+      max_new_tokens=max_new_tokens,
+      batch_size=batch_size,
     )
   )
 
@@ -118,27 +121,6 @@ def test_equals_greedy_from_whole_prompts(generator, batch_size):
     assert got[index].is_finished == is_finished
     np.testing.assert_allclose(got[index].log_probs, log_probs, atol=1e-4)
   assert {query.is_finished for query in got.values()} == {True, False}
-
-
-def test_prefix_is_what_all_prompts_share(generator):
-  built = generator.build_prompts(
-    ['the river', 'the bird', 'a stone'],
-    PROMPT,
-    max_document_tokens=20,
-    max_new_tokens=8,
-  )
-  assert generator.tokenizer.decode(built.prefix) == (
-    'Example: the bird\nDocument:'
-  )
-  whole = generator.tokenizer.encode(built.texts)
-  assert [built.prefix + own for own in built.own] == whole
-
-
-def test_one_document_keeps_a_token_of_its_own(generator):
-  built = generator.build_prompts(
-    ['the river'], PROMPT, max_document_tokens=20, max_new_tokens=8
-  )
-  assert len(built.own[0]) == 1
 
 
 def test_prompt_that_does_not_fit_is_left_empty(generator):

@@ -36,6 +36,8 @@ CONFIGS = {
     num_heads=16, rotary_dim=2, mlp_dim=256,
   ),
 }  # fmt: skip
+PREFILL = jax.jit(model.prefill, static_argnums=1)
+DECODE = jax.jit(model.decode_step, static_argnums=1)
 LENGTH = 12  # Tokens of each stored prompt.
 
 
@@ -64,18 +66,21 @@ def own_logits(config, params, tokens, split: int, prompt: int) -> np.ndarray:
   row's own prompt, the rest are decoded one by one. [B, LENGTH - prompt + 1, V]
   """
   prefix = model.prefill_prefix(params, config, jnp.asarray(tokens[0, :split]))
-  size = prompt - split + 3  # Padding after the own prompt.
+  num_own = prompt - split
+  size = num_own + 3  # Padding after the own prompt.
   own = np.zeros((len(tokens), size), np.int32)
-  own[:, : prompt - split] = tokens[:, split:prompt]
-  lengths = jnp.full(len(tokens), prompt - split, jnp.int32)
-  logits, cache = model.prefill(
-    params, config, prefix, jnp.asarray(own), lengths, size + LENGTH
-  )
-  out = [logits]
+  own[:, :num_own] = tokens[:, split:prompt]
+  lengths = jnp.full(len(tokens), num_own, jnp.int32)
+  logits, new = PREFILL(params, config, prefix, jnp.asarray(own), lengths)
+  cache = model.empty_cache(params, config, len(tokens), size + LENGTH)
+  cache = model.put_rows(cache, new, jnp.arange(len(tokens)))
+  out, slots = [logits], jnp.arange(size + LENGTH)[None]
   for step in range(LENGTH - prompt):
-    logits, cache = model.decode_step(
-      params, config, prefix, jnp.asarray(tokens[:, prompt + step]), lengths,
-      jnp.int32(step), size, cache,
+    is_visible = (slots < num_own) | ((slots >= size) & (slots <= size + step))
+    logits, cache = DECODE(
+      params, config, prefix, jnp.asarray(tokens[:, prompt + step]),
+      lengths + step, jnp.int32(size + step),
+      jnp.broadcast_to(is_visible, (len(tokens), size + LENGTH)), cache,
     )  # fmt: skip
     out.append(logits)
   return np.stack(out, axis=1)
@@ -105,10 +110,8 @@ def test_row_does_not_depend_on_its_neighbours(loaded):
   prefix = model.empty_prefix(params, config)
   tokens = np.array([[5, 6, 7, 0], [9, 8, 7, 6]], np.int32)
   lengths = np.array([3, 4], np.int32)
-  both, _ = model.prefill(params, config, prefix, tokens, lengths, 4)
-  alone, _ = model.prefill(
-    params, config, prefix, tokens[:1, :3], lengths[:1], 3
-  )
+  both, _ = model.prefill(params, config, prefix, tokens, lengths)
+  alone, _ = model.prefill(params, config, prefix, tokens[:1, :3], lengths[:1])
   np.testing.assert_allclose(both[:1], alone, atol=1e-5)
 
 

@@ -1,9 +1,14 @@
-"""Greedy decoding on the device.
+"""Greedy decoding on the device, in rows that are filled anew when they end.
 
 Knows nothing of GPT-J's layers: the model is passed in as `decode_step`, so
 that tests decode from a fake of three lines.
 
-Shapes: B batch, T new tokens, V vocabulary.
+A row's prompt stands in the first M slots of its cache; new tokens go round a
+ring of T slots behind them. All rows write the same slot at a step, so rows
+that began at different steps go on together.
+
+Shapes: B rows, F rows filled at once, M prompt slots, T new tokens,
+C = M + T cache slots, V vocabulary.
 """
 
 from collections.abc import Callable
@@ -13,76 +18,152 @@ import jax
 import jax.numpy as jnp
 
 Cache = Any  # Pytree of arrays; opaque here.
-DecodeStep = Callable[[jax.Array, jax.Array, Cache], tuple[jax.Array, Cache]]
+# Maps (tokens [B] int32, positions [B] int32, slot [] int32,
+# is_visible [B, C] bool, cache) to (logits [B, V] float32, cache).
+DecodeStep = Callable[
+  [jax.Array, jax.Array, jax.Array, jax.Array, Cache],
+  tuple[jax.Array, Cache],
+]
 
 
-class Continuation(NamedTuple):
-  """Tokens chosen after the prompt, and how likely the model found each."""
+class Rows(NamedTuple):
+  """Rows being decoded: what each has written, and the shared clock."""
 
   tokens: jax.Array  # [B, T] int32, 0 after the stop token.
   log_probs: jax.Array  # [B, T] float32, natural log, 0.0 after the stop token.
   num_tokens: jax.Array  # [B] int32, the stop token among them.
-  is_done: jax.Array  # [B] bool, a stop token was written.
+  is_done: jax.Array  # [B] bool: a stop token, or T tokens, or nothing to do.
+  has_stopped: jax.Array  # [B] bool, a stop token was written.
+  lengths: jax.Array  # [B] int32, prompt tokens of each row.
+  clock: jax.Array  # [] int32, steps taken by all rows together.
 
 
-class _State(NamedTuple):
-  step: jax.Array  # [] int32, new tokens written so far, at least 1.
-  last: jax.Array  # [B] int32, the token written last.
-  cache: Cache
-  out: Continuation
-
-
-def greedy_decode(
-  decode_step: DecodeStep,
-  prompt_logits: jax.Array,
-  cache: Cache,
-  *,
-  is_stop: jax.Array,
-  is_filler: jax.Array,
-  max_new_tokens: int,
-) -> Continuation:
-  """Appends the most likely token until a stop token or `max_new_tokens`.
-
-  Only the chosen token and its log-probability leave a step, never the
-  logits; the loop ends once every row has stopped.
-
-  Args:
-    decode_step: maps (tokens [B] int32, step [] int32, cache) to
-      (logits [B, V] float32, cache); `step` counts new tokens before this one.
-    prompt_logits: [B, V] float32 logits at the last prompt position.
-    cache: already filled with the prompt.
-    is_stop: [V] bool, tokens that end a row; the first one is kept.
-    is_filler: [B] bool, rows that only fill the batch: done from the start.
-    max_new_tokens: T.
-  """
-  num_rows = prompt_logits.shape[0]
-  out = Continuation(
+def empty_rows(num_rows: int, max_new_tokens: int) -> Rows:
+  """Rows that have nothing to do."""
+  return Rows(
     tokens=jnp.zeros((num_rows, max_new_tokens), jnp.int32),
     log_probs=jnp.zeros((num_rows, max_new_tokens), jnp.float32),
     num_tokens=jnp.zeros(num_rows, jnp.int32),
-    is_done=is_filler,
+    is_done=jnp.ones(num_rows, bool),
+    has_stopped=jnp.zeros(num_rows, bool),
+    lengths=jnp.ones(num_rows, jnp.int32),
+    clock=jnp.int32(0),
   )
 
-  def choose(logits, step, out):
-    best = jnp.argmax(logits, axis=-1).astype(jnp.int32)  # [B]
-    log_prob = jnp.max(logits, axis=-1) - jax.nn.logsumexp(logits, axis=-1)
-    best = jnp.where(out.is_done, 0, best)
-    log_prob = jnp.where(out.is_done, 0.0, log_prob)
-    return best, Continuation(
-      tokens=out.tokens.at[:, step].set(best),
-      log_probs=out.log_probs.at[:, step].set(log_prob),
-      num_tokens=out.num_tokens + (~out.is_done).astype(jnp.int32),
-      is_done=out.is_done | is_stop[best],
+
+def fill(
+  rows: Rows,
+  chosen: jax.Array,
+  prompt_logits: jax.Array,
+  lengths: jax.Array,
+  *,
+  is_stop: jax.Array,
+  is_filler: jax.Array,
+) -> Rows:
+  """Starts new prompts in some rows: each writes its first token.
+
+  Args:
+    rows: of which `chosen` must be done.
+    chosen: [F] int32, the rows to fill, all different.
+    prompt_logits: [F, V] float32 logits after each prompt.
+    lengths: [F] int32, tokens of each prompt.
+    is_stop: [V] bool, tokens that end a row; the first one is kept.
+    is_filler: [F] bool, prompts that only fill the batch up: done at once.
+  """
+  max_new_tokens = rows.tokens.shape[1]
+  best, log_prob = _choose(prompt_logits)
+  has_stopped = is_stop[best]
+  first = jnp.arange(max_new_tokens, dtype=jnp.int32)[None] == 0
+  is_done = has_stopped | is_filler | (max_new_tokens == 1)
+  return Rows(
+    tokens=rows.tokens.at[chosen].set(jnp.where(first, best[:, None], 0)),
+    log_probs=rows.log_probs.at[chosen].set(
+      jnp.where(first, log_prob[:, None], 0.0)
+    ),
+    num_tokens=rows.num_tokens.at[chosen].set(1),
+    is_done=rows.is_done.at[chosen].set(is_done),
+    has_stopped=rows.has_stopped.at[chosen].set(has_stopped),
+    lengths=rows.lengths.at[chosen].set(lengths),
+    clock=rows.clock,
+  )
+
+
+def advance(
+  decode_step: DecodeStep,
+  rows: Rows,
+  cache: Cache,
+  *,
+  is_stop: jax.Array,
+  num_prompt_slots: int,
+  min_done: jax.Array,
+) -> tuple[Rows, Cache]:
+  """Appends the most likely token to every row, until enough rows are done.
+
+  Only the chosen token and its log-probability leave a step, never the logits.
+
+  Args:
+    decode_step: the model.
+    rows: at least one not done, or nothing happens.
+    cache: [B, .., C, ..], the prompts of all rows in it.
+    is_stop: [V] bool.
+    num_prompt_slots: M.
+    min_done: [] int32; stops as soon as so many rows are done.
+  """
+  num_rows, max_new_tokens = rows.tokens.shape
+  every = jnp.arange(num_rows, dtype=jnp.int32)
+  prompt_slots = jnp.arange(num_prompt_slots, dtype=jnp.int32)[None]
+  ring = jnp.arange(max_new_tokens, dtype=jnp.int32)[None]
+
+  def keep_going(state: tuple[Rows, Cache]) -> jax.Array:
+    return jnp.sum(state[0].is_done, dtype=jnp.int32) < min_done
+
+  def body(state: tuple[Rows, Cache]) -> tuple[Rows, Cache]:
+    rows, cache = state
+    place = rows.clock % max_new_tokens
+    age = (place - ring) % max_new_tokens  # Of what stands in each ring slot.
+    is_visible = jnp.concatenate(
+      [
+        prompt_slots < rows.lengths[:, None],
+        age < rows.num_tokens[:, None],
+      ],
+      axis=1,
     )
+    newest = jnp.maximum(rows.num_tokens - 1, 0)  # [B]
+    logits, cache = decode_step(
+      rows.tokens[every, newest],
+      rows.lengths + newest,
+      num_prompt_slots + place,
+      is_visible,
+      cache,
+    )
+    return _append(rows, logits, is_stop), cache
 
-  def keep_going(state: _State) -> jax.Array:
-    return (state.step < max_new_tokens) & ~jnp.all(state.out.is_done)
+  return jax.lax.while_loop(keep_going, body, (rows, cache))
 
-  def body(state: _State) -> _State:
-    logits, cache = decode_step(state.last, state.step - 1, state.cache)
-    last, out = choose(logits, state.step, state.out)
-    return _State(state.step + 1, last, cache, out)
 
-  last, out = choose(prompt_logits, jnp.int32(0), out)
-  start = _State(jnp.int32(1), last, cache, out)
-  return jax.lax.while_loop(keep_going, body, start).out
+def _append(rows: Rows, logits: jax.Array, is_stop: jax.Array) -> Rows:
+  """Writes the next token of the rows that are not done."""
+  num_rows, max_new_tokens = rows.tokens.shape
+  best, log_prob = _choose(logits)
+  every = jnp.arange(num_rows, dtype=jnp.int32)
+  # A row that is done writes over what it has.
+  at = jnp.where(rows.is_done, 0, rows.num_tokens)
+  best = jnp.where(rows.is_done, rows.tokens[:, 0], best)
+  log_prob = jnp.where(rows.is_done, rows.log_probs[:, 0], log_prob)
+  num_tokens = rows.num_tokens + (~rows.is_done).astype(jnp.int32)
+  has_stopped = rows.has_stopped | (~rows.is_done & is_stop[best])
+  return rows._replace(
+    tokens=rows.tokens.at[every, at].set(best),
+    log_probs=rows.log_probs.at[every, at].set(log_prob),
+    num_tokens=num_tokens,
+    is_done=rows.is_done | has_stopped | (num_tokens == max_new_tokens),
+    has_stopped=has_stopped,
+    clock=rows.clock + 1,
+  )
+
+
+def _choose(logits: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """[B, V] float32 -> the most likely token and its log-probability, [B]."""
+  best = jnp.argmax(logits, axis=-1).astype(jnp.int32)
+  log_prob = jnp.max(logits, axis=-1) - jax.nn.logsumexp(logits, axis=-1)
+  return best, log_prob

@@ -127,7 +127,6 @@ def prefill(
   prefix: Prefix,
   tokens: jax.Array,
   lengths: jax.Array,
-  cache_size: int,
 ) -> tuple[jax.Array, Cache]:
   """Reads each row's own part of the prompt, after the shared prefix.
 
@@ -140,10 +139,10 @@ def prefill(
     prefix: keys and values of the prefix, from `prefill_prefix`.
     tokens: [B, S] int32, padded on the right.
     lengths: [B] int32, at least 1.
-    cache_size: C, at least S; positions from S on are left for new tokens.
 
   Returns:
-    [B, V] float32 logits after each row's last token, and the cache.
+    [B, V] float32 logits after each row's last token, and the keys and values
+    of the S own tokens, [B, H, S, K] a layer.
   """
   num_rows, num_tokens = tokens.shape
   prefix_length = prefix[0].keys.shape[1]
@@ -165,8 +164,7 @@ def prefill(
       bias = _bias(steps[None, :] <= last)[:, None, None]
       at = prefix_length + last
     x = _block(layer, config, x, normal, at, shared, own, bias)
-    room = [(0, 0), (0, 0), (0, cache_size - num_tokens), (0, 0)]
-    cache.append(KeysValues(*(jnp.pad(part, room) for part in own)))
+    cache.append(own)
   return logits(params, config, x[:, 0]), cache
 
 
@@ -181,7 +179,6 @@ def prefill_prefix(params: Params, config: Config, tokens: jax.Array) -> Prefix:
     empty_prefix(params, config),
     tokens[None],
     jnp.array([num_tokens], jnp.int32),
-    num_tokens,
   )
   return [KeysValues(own.keys[0], own.values[0]) for own in cache]
 
@@ -199,35 +196,31 @@ def decode_step(
   config: Config,
   prefix: Prefix,
   tokens: jax.Array,
-  lengths: jax.Array,
-  step: jax.Array,
-  prompt_size: int,
+  positions: jax.Array,
+  slot: jax.Array,
+  is_visible: jax.Array,
   cache: Cache,
 ) -> tuple[jax.Array, Cache]:
   """One more token of each row.
 
-  New tokens stand in the cache from `prompt_size` on, whatever the length of
-  a row's own prompt, so that a step writes one slice; positions between are
-  masked, and the rotary position is the true one.
+  Every row writes the same cache slot, whatever its true position, so that a
+  step is one slice; which slots are a row's own the caller says.
 
   Args:
     params: from `convert.load`.
     config: sizes.
     prefix: from `prefill_prefix`.
     tokens: [B] int32, the token chosen last.
-    lengths: [B] int32, own prompt tokens of each row.
-    step: [] int32, new tokens before this one.
-    prompt_size: S of `prefill`.
-    cache: from `prefill`, or the last step.
+    positions: [B] int32, its place after the prefix: own tokens before it.
+    slot: [] int32, where in the cache it is written.
+    is_visible: [B, C] bool, slots of the row's own tokens, this one included.
+    cache: [B, H, C, K] a layer.
 
   Returns:
     [B, V] float32 logits of the next token, and the cache.
   """
-  prefix_length, cache_size = prefix[0].keys.shape[1], cache[0].keys.shape[2]
-  positions = (prefix_length + lengths + step)[:, None]  # [B, 1]
-  slots = jnp.arange(cache_size, dtype=jnp.int32)[None, :]
-  is_new = (slots >= prompt_size) & (slots <= prompt_size + step)
-  bias = _bias((slots < lengths[:, None]) | is_new)[:, None, None]
+  positions = (prefix[0].keys.shape[1] + positions)[:, None]  # [B, 1]
+  bias = _bias(is_visible)[:, None, None]
   x = embed(params, tokens)[:, None]  # [B, 1, D]
   new_cache: Cache = []
   for layer, shared, old in zip(params['layers'], prefix, cache, strict=True):
@@ -235,15 +228,45 @@ def decode_step(
     new = _keys_values(layer, config, normal, positions)
     own = KeysValues(
       *(
-        jax.lax.dynamic_update_slice_in_dim(
-          whole, part, prompt_size + step, axis=2
-        )
+        jax.lax.dynamic_update_slice_in_dim(whole, part, slot, axis=2)
         for whole, part in zip(old, new, strict=True)
       )
     )
     x = _block(layer, config, x, normal, positions, shared, own, bias)
     new_cache.append(own)
   return logits(params, config, x[:, 0]), new_cache
+
+
+def empty_cache(
+  params: Params, config: Config, num_rows: int, cache_size: int
+) -> Cache:
+  """A cache of [B, H, C, K] zeros a layer."""
+  shape = (num_rows, config.num_heads, cache_size, config.head_dim)
+  dtype = params['embedding'].dtype
+  return [
+    KeysValues(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype))
+    for _ in range(config.num_layers)
+  ]
+
+
+def put_rows(cache: Cache, new: Cache, rows: jax.Array) -> Cache:
+  """Writes a batch's keys and values over some rows of a larger cache.
+
+  Args:
+    cache: [B, H, C, K] a layer.
+    new: [F, H, S, K] a layer, S at most C.
+    rows: [F] int32, all different.
+  """
+  num_tokens = new[0].keys.shape[2]
+  return [
+    KeysValues(
+      *(
+        whole.at[rows, :, :num_tokens].set(part)
+        for whole, part in zip(old, own, strict=True)
+      )
+    )
+    for old, own in zip(cache, new, strict=True)
+  ]
 
 
 def _keys_values(layer, config, normal, positions) -> KeysValues:
