@@ -9,6 +9,8 @@ import argparse
 import errno
 import importlib
 import logging
+import os
+import platform
 import signal
 import sys
 import textwrap
@@ -88,6 +90,7 @@ def _run_verb(name: str, argv: Sequence[str]) -> int:
     raise errors.InputError(f'{name} is not in this version yet')
   args = parse(name, argv)
   _log_to_stderr()
+  _keep_compiled_programs()
   importlib.import_module(verb.module).main(args)
   return DONE
 
@@ -100,6 +103,23 @@ def _log_to_stderr() -> None:
   handler = logging.StreamHandler(sys.stderr)
   handler.setFormatter(logging.Formatter('%(message)s'))
   logger.handlers = [handler]
+
+
+def _keep_compiled_programs() -> None:
+  """Gives jax, before it is imported, a folder for what it compiles.
+
+  One for each machine: programs for one CPU need not run on another that has
+  the same home.
+  """
+  folder = os.path.expanduser(
+    os.path.join('~', '.cache', 'inpars_tpu', 'xla', platform.node())
+  )
+  try:
+    os.makedirs(folder, exist_ok=True)
+  except OSError:
+    return  # No home to write to: everything is compiled anew.
+  os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', folder)
+  os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.5')
 
 
 def parse(name: str, argv: Sequence[str]) -> argparse.Namespace:

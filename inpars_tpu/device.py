@@ -4,7 +4,7 @@ import os
 
 import jax
 
-MAX_ROWS = {'cpu': 32}  # A CPU's caches: larger batches are slower.
+MAX_ROWS = {'cpu': 16}  # A CPU's caches: larger batches are slower.
 _MAX_ROWS_ELSEWHERE = 512
 _SHARE = 0.5  # Of the memory, for rows; the rest is weights and temporaries.
 

@@ -244,6 +244,13 @@ def _versions() -> dict[str, str]:
 
 
 def _devices() -> list[str]:
-  if 'jax' not in sys.modules:
+  """Kinds of the devices, where a network of ours may have used them.
+
+  Other libraries import jax too; asking it then would start an accelerator.
+  """
+  if not sys.modules.keys() & {
+    'inpars_tpu.gptj.model',
+    'inpars_tpu.t5.network',
+  }:
     return []
   return [device.device_kind for device in sys.modules['jax'].devices()]

@@ -30,11 +30,12 @@ class Macro:
   wanted: str  # Completes "NUM_PAIRS must be ...".
 
 
-def _integer(low: int) -> Macro:
+def _integer(low: int, high: float = math.inf) -> Macro:
   def is_valid(value: Any) -> bool:
-    return type(value) is int and value >= low
+    return type(value) is int and low <= value <= high
 
-  return Macro(is_valid, f'an integer of {low} or more')
+  top = '' if math.isinf(high) else f', at most {high}'
+  return Macro(is_valid, f'an integer of {low} or more{top}')
 
 
 def _optional_integer(low: int) -> Macro:
@@ -67,7 +68,7 @@ _TEXT = Macro(lambda value: isinstance(value, str) and value != '', 'a text')
 _DTYPE = _one_of('bfloat16', 'float32')
 
 MACROS: Mapping[str, Macro] = {
-  'SEED': _integer(0),
+  'SEED': _integer(0, 2**32 - 1),  # What numpy's RandomState takes.
   'NUM_DOCUMENTS': _integer(1),
   'MIN_DOCUMENT_CHARS': _integer(0),
   'PROMPT': _TEXT,

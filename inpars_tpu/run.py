@@ -6,6 +6,7 @@ skips what it finds complete, and resumes what was cut off.
 
 import dataclasses
 import logging
+import os
 from collections.abc import Iterator
 
 from etils import epath
@@ -98,7 +99,9 @@ def find_dataset(dataset: str, data_dir: files.PathLike) -> epath.Path:
   """
   for folder in (epath.Path(dataset), epath.Path(data_dir) / dataset):
     if (folder / 'corpus.jsonl').exists():
-      return folder.resolve()
+      # Its name is the dataset's: '.' and '..' have none.
+      is_remote = '://' in str(folder)
+      return folder if is_remote else epath.Path(os.path.abspath(folder))
     if folder.exists():
       raise errors.InputError(f'{folder} has no corpus.jsonl')
   if dataset in beir.DATASETS:

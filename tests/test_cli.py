@@ -1,5 +1,7 @@
 import errno
 import json
+import os
+import pathlib
 import subprocess
 import sys
 
@@ -152,3 +154,22 @@ def test_python_m_is_the_same_program():
     text=True,
   )
   assert (done.returncode, done.stdout) == (0, '0.1.0\n')
+
+
+def test_compiled_programs_are_kept_where_there_is_a_home(
+  tmp_path, monkeypatch
+):
+  for name in ('DIR', 'MIN_COMPILE_TIME_SECS'):
+    monkeypatch.delenv(f'JAX_COMPILATION_CACHE_{name}', raising=False)
+    monkeypatch.delenv(f'JAX_PERSISTENT_CACHE_{name}', raising=False)
+  (tmp_path / 'file').touch()
+  monkeypatch.setenv('HOME', str(tmp_path / 'file'))
+  cli._keep_compiled_programs()
+  assert 'JAX_COMPILATION_CACHE_DIR' not in os.environ
+  monkeypatch.setenv('HOME', str(tmp_path))
+  cli._keep_compiled_programs()
+  kept = pathlib.Path(os.environ['JAX_COMPILATION_CACHE_DIR'])
+  assert kept.is_dir()
+  assert kept.is_relative_to(tmp_path / '.cache' / 'inpars_tpu')
+  monkeypatch.delenv('JAX_COMPILATION_CACHE_DIR')
+  monkeypatch.delenv('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS')

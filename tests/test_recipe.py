@@ -107,3 +107,8 @@ def test_loads_where_nothing_else_has_imported_importlib_util():
     [sys.executable, '-c', code], capture_output=True, text=True
   )
   assert done.stdout == '1\n', done.stderr
+
+
+def test_seed_is_one_that_numpy_takes():
+  assert recipe.load([], {'SEED': '4_294_967_295'}).SEED == 2**32 - 1
+  assert 'at most 4294967295' in refuse(bindings={'SEED': '4_294_967_296'})

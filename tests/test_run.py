@@ -247,3 +247,10 @@ def test_example_of_the_readme(place, done, monkeypatch, capsys):
   assert len(names['scores']) == 2
   assert all(score < 0 for score in names['scores'])
   assert len(names['queries']) == 1
+
+
+@pytest.mark.parametrize('given', ['.', '../world', 'world'])
+def test_dataset_is_called_by_its_folder(place, monkeypatch, given):
+  monkeypatch.chdir(place / 'data' / 'world')
+  folder = run.find_dataset(given, place / 'data')
+  assert folder == place / 'data' / 'world'
