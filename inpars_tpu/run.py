@@ -97,11 +97,13 @@ def find_dataset(dataset: str, data_dir: files.PathLike) -> epath.Path:
     InputError: there is no such folder; for a name of BEIR's it says how to
       get it, for another one which known name is nearest.
   """
-  for folder in (epath.Path(dataset), epath.Path(data_dir) / dataset):
+  candidates = (epath.Path(dataset), epath.Path(data_dir) / dataset)
+  for folder in candidates:
     if (folder / 'corpus.jsonl').exists():
       # Its name is the dataset's: '.' and '..' have none.
       is_remote = '://' in str(folder)
       return folder if is_remote else epath.Path(os.path.abspath(folder))
+  for folder in candidates:
     if folder.exists():
       raise errors.InputError(f'{folder} has no corpus.jsonl')
   if dataset in beir.DATASETS:

@@ -254,3 +254,11 @@ def test_dataset_is_called_by_its_folder(place, monkeypatch, given):
   monkeypatch.chdir(place / 'data' / 'world')
   folder = run.find_dataset(given, place / 'data')
   assert folder == place / 'data' / 'world'
+
+
+def test_folder_of_the_same_name_without_a_corpus(place, tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  (tmp_path / 'world').mkdir()
+  assert run.find_dataset('world', place / 'data') == place / 'data' / 'world'
+  with pytest.raises(errors.InputError, match='world has no corpus.jsonl'):
+    run.find_dataset('world', tmp_path / 'data')
