@@ -36,6 +36,9 @@ class Query:
   is_finished: bool  # A newline came before max_new_tokens ran out.
 
 
+NO_QUERY = Query('', [], True)  # Of a prompt that does not fit.
+
+
 class GPTJ:
   """A generator: GPT-J with its tokenizer."""
 
@@ -85,7 +88,7 @@ class GPTJ:
       max_new_tokens=max_new_tokens,
     )
     prefix = self.read_prefix(built)
-    queries: list[Query] = [Query('', [], True)] * len(documents)
+    queries = [NO_QUERY] * len(documents)
     for index, query in self.write_queries(
       built,
       prefix,

@@ -98,6 +98,12 @@ VERBS: Mapping[str, Verb] = {
       _need('output', 'directory of query shards'),
       Flag('data_dir', 'where downloaded prompts are', default='data'),
       Flag('save_prompts', 'keep each prompt beside its query', boolean=True),
+      Flag(
+        'shard_index',
+        'which of num_shards processes this is, that share only the output',
+        default='0',
+      ),
+      Flag('num_shards', 'how many processes there are', default='1'),
     ),
   ),
   'filter': Verb(

@@ -196,6 +196,54 @@ def test_killed_run_goes_on_with_the_same_bytes(
     assert (broken / path.name).read_bytes() == path.read_bytes()
 
 
+@pytest.mark.parametrize('order', [[0, 1], [1, 0]])
+def test_processes_that_share_only_the_output(
+  documents_path, model_path, macros, tmp_path, monkeypatch, order
+):
+  monkeypatch.setattr(generate, 'SHARD_DOCUMENTS', 4)
+  whole = run(documents_path, model_path, tmp_path / 'whole', macros)
+  output = tmp_path / 'parts'
+  for index in order:
+    assert not (output / 'manifest.json').exists()
+    parts = run(
+      documents_path, model_path, output, macros,
+      shard_index=index, num_shards=2,
+    )  # fmt: skip
+  assert parts == whole
+  assert (output / 'manifest.json').exists()
+  assert not (output / 'manifest.partial.json').exists()
+
+
+def test_another_number_of_processes_goes_on(
+  documents_path, model_path, macros, tmp_path, monkeypatch
+):
+  monkeypatch.setattr(generate, 'SHARD_DOCUMENTS', 4)
+  output = tmp_path / 'parts'
+  run(documents_path, model_path, output, macros, shard_index=2, num_shards=3)
+  first = output / 'queries-00002-of-00003.jsonl'
+  assert [p.name for p in output.glob('queries-*')] == [first.name]
+  written = first.stat().st_mtime_ns
+  rows = run(documents_path, model_path, output, macros)
+  assert [row['doc_id'] for row in rows] == [f'd{i}' for i in range(10)]
+  assert first.stat().st_mtime_ns == written
+
+
+@pytest.mark.parametrize('flags', [
+  ['--shard_index=2', '--num_shards=2'],
+  ['--num_shards=0'],
+  ['--shard_index=a'],
+])  # fmt: skip
+def test_wrong_shards(documents_path, model_path, tmp_path, capsys, flags):
+  output = tmp_path / 'queries'
+  code = cli.main([
+    'generate', f'--documents={documents_path}', f'--model={model_path}',
+    f'--output={output}', "--gin.PROMPT='gbq'", *flags,
+  ])  # fmt: skip
+  assert code == cli.WRONG_INPUT
+  assert '--shard_index=' in capsys.readouterr().err
+  assert not output.exists()
+
+
 def test_other_settings_do_not_continue(
   documents_path, model_path, macros, tmp_path
 ):
