@@ -40,6 +40,7 @@ setuptools.setup(
     'ftfy>=6.1',
     'gin-config>=0.5',
     'jax>=0.6',
+    'ml_dtypes',
     'numpy',
     'optax>=0.2.4',
     'orbax-checkpoint>=0.11',

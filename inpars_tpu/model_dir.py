@@ -3,10 +3,12 @@
 Knows no network: gptj/convert and t5/convert say which tensors they want.
 """
 
+import pickle
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 from etils import epath
 
@@ -24,7 +26,8 @@ TOKENIZER_FILES = (
 MAX_SHARD_BYTES = 1 << 30  # One shard is in memory while it is written.
 
 _SINGLE = 'model.safetensors'
-_INDEX = 'model.safetensors.index.json'
+_INDEX = f'{_SINGLE}.index.json'
+_TORCH_SINGLE = 'pytorch_model.bin'
 
 
 def read_config(
@@ -64,23 +67,26 @@ def check_vocabulary(
 class TensorReader:
   """Tensors of a directory by name, read one at a time.
 
+  From safetensors, or, where torch is installed, pytorch_model*.bin; single or
+  in shards with an index.
+
   Raises:
-    InputError: no safetensors, or a shard that the index names is missing or
-      cut short.
+    InputError: neither is there, or a shard that the index names is missing or
+      cut short; .bin files without torch.
   """
 
   def __init__(self, directory: files.PathLike):
     self._directory = epath.Path(directory)
-    self._shards: dict[str, Any] = {}  # File name -> open handle.
+    self._shards: dict[str, _Shard] = {}  # File name -> open shard.
     self._shard_of = self._find_shards()
     self.shapes = {
-      name: tuple(self._open(shard).get_slice(name).get_shape())
+      name: self._open(shard).shape(name)
       for name, shard in self._shard_of.items()
     }
 
   def read(self, name: str) -> np.ndarray:
     """One tensor, in the dtype that the file has."""
-    return self._open(self._shard_of[name]).get_tensor(name)
+    return self._open(self._shard_of[name]).read(name)
 
   def check(
     self, expected: Mapping[str, tuple[int, ...]], ignored: Iterable[str] = ()
@@ -110,33 +116,85 @@ class TensorReader:
       )
 
   def _find_shards(self) -> dict[str, str]:
-    index = self._directory / _INDEX
-    if index.exists():
-      weight_map = files.read_json(index, 'index of tensors').get('weight_map')
-      for shard in sorted(set(weight_map.values())):
-        if not (self._directory / shard).exists():
-          raise errors.InputError(
-            f'{self._directory}: {_INDEX} names {shard}, which is missing'
-          )
-      return weight_map
-    if (self._directory / _SINGLE).exists():
-      names = self._open(_SINGLE).keys()  # A method of safe_open, no dict.
-      return dict.fromkeys(names, _SINGLE)
+    """Name of each tensor -> the file that has it."""
+    for single in (_SINGLE, _TORCH_SINGLE):
+      index = self._directory / f'{single}.index.json'
+      if index.exists():
+        weight_map = files.read_json(index, 'index of tensors')['weight_map']
+        for shard in sorted(set(weight_map.values())):
+          if not (self._directory / shard).exists():
+            raise errors.InputError(f'{index} names {shard}, which is missing')
+        return weight_map
+      if (self._directory / single).exists():
+        return dict.fromkeys(self._open(single).names(), single)
     raise errors.InputError(
-      f'{self._directory} has no {_SINGLE} and no {_INDEX}; other formats of '
-      'weights are not read in this version'
+      f'{self._directory} has no {_SINGLE} and no {_TORCH_SINGLE}, and no '
+      'index of either; other formats of weights are not read in this version'
     )
 
-  def _open(self, shard: str):
-    if shard not in self._shards:
-      import safetensors
+  def _open(self, name: str) -> '_Shard':
+    if name not in self._shards:
+      kind = _SafetensorsShard if name.endswith('.safetensors') else _TorchShard
+      self._shards[name] = kind(self._directory / name)
+    return self._shards[name]
 
-      path = self._directory / shard
-      try:
-        self._shards[shard] = safetensors.safe_open(str(path), 'np')
-      except safetensors.SafetensorError as error:
-        raise errors.InputError(f'{path}: not safetensors: {error}') from None
-    return self._shards[shard]
+
+class _SafetensorsShard:
+  """One .safetensors file, mapped."""
+
+  def __init__(self, path: epath.Path):
+    import safetensors
+
+    try:
+      self._file = safetensors.safe_open(str(path), 'np')
+    except safetensors.SafetensorError as error:
+      raise errors.InputError(f'{path}: not safetensors: {error}') from None
+
+  def names(self) -> list[str]:
+    return list(self._file.keys())
+
+  def shape(self, name: str) -> tuple[int, ...]:
+    return tuple(self._file.get_slice(name).get_shape())
+
+  def read(self, name: str) -> np.ndarray:
+    return self._file.get_tensor(name)
+
+
+class _TorchShard:
+  """One pytorch_model*.bin file, mapped; its pickle may hold tensors only."""
+
+  def __init__(self, path: epath.Path):
+    try:
+      import torch
+    except ImportError:
+      raise errors.InputError(
+        f'{path} is read with torch, which is not installed: pip install '
+        'torch, or save the model as safetensors'
+      ) from None
+    try:
+      self._tensors = torch.load(
+        str(path), map_location='cpu', mmap=True, weights_only=True
+      )
+    except (RuntimeError, OSError, pickle.UnpicklingError) as error:
+      reason = ' '.join(str(error).split())[:200]
+      raise errors.InputError(f'{path}: not torch weights: {reason}') from None
+
+  def names(self) -> list[str]:
+    return list(self._tensors)
+
+  def shape(self, name: str) -> tuple[int, ...]:
+    return tuple(self._tensors[name].shape)
+
+  def read(self, name: str) -> np.ndarray:
+    import torch
+
+    tensor = self._tensors[name]
+    if tensor.dtype == torch.bfloat16:  # numpy has it from ml_dtypes.
+      return tensor.view(torch.int16).numpy().view(ml_dtypes.bfloat16)
+    return tensor.numpy()
+
+
+_Shard = _SafetensorsShard | _TorchShard
 
 
 class TensorWriter:

@@ -1,4 +1,6 @@
 import json
+import pathlib
+import sys
 
 import ml_dtypes
 import numpy as np
@@ -92,3 +94,56 @@ def test_more_tokens_than_rows():
     errors.InputError, match='has 40 tokens and the embedding'
   ):
     model_dir.check_vocabulary('models/x', 40, 32)
+
+
+def write_torch(torch, directory, num_shards):
+  """The TENSORS as torch writes them, with an index where there are shards."""
+  tensors = {
+    name: torch.tensor(tensor.astype(np.float32)).to(
+      torch.bfloat16 if tensor.dtype == ml_dtypes.bfloat16 else torch.float32
+    )
+    for name, tensor in TENSORS.items()
+  }
+  if num_shards == 1:
+    torch.save(tensors, directory / 'pytorch_model.bin')
+    return
+  weight_map = {}
+  for number, (name, tensor) in enumerate(tensors.items(), 1):
+    shard = f'pytorch_model-{number:05d}-of-00003.bin'
+    torch.save({name: tensor}, directory / shard)
+    weight_map[name] = shard
+  (directory / 'pytorch_model.bin.index.json').write_text(
+    json.dumps({'weight_map': weight_map})
+  )
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize('num_shards', [1, 3])
+def test_reads_what_torch_writes(tmp_path, num_shards):
+  torch = pytest.importorskip('torch', reason='torch is not installed')
+  write_torch(torch, tmp_path, num_shards)
+  reader = model_dir.TensorReader(tmp_path)
+  assert reader.shapes == {'a': (2, 3), 'b.c': (4,), 'd': (3, 1)}
+  for name, tensor in TENSORS.items():
+    assert reader.read(name).dtype == tensor.dtype
+    np.testing.assert_array_equal(reader.read(name), tensor)
+
+
+@pytest.mark.torch
+def test_a_pickle_with_code_in_it_is_refused(tmp_path):
+  torch = pytest.importorskip('torch', reason='torch is not installed')
+  torch.save({'a': pathlib.PurePath('x')}, tmp_path / 'pytorch_model.bin')
+  with pytest.raises(errors.InputError, match='not torch weights'):
+    model_dir.TensorReader(tmp_path)
+
+
+def test_torch_weights_without_torch_say_what_to_do(tmp_path, monkeypatch):
+  (tmp_path / 'pytorch_model.bin').write_bytes(b'x')
+  monkeypatch.setitem(sys.modules, 'torch', None)  # Import fails.
+  with pytest.raises(errors.InputError, match='pip install torch, or save'):
+    model_dir.TensorReader(tmp_path)
+
+
+def test_directory_without_weights(tmp_path):
+  with pytest.raises(errors.InputError, match='no model.safetensors and no'):
+    model_dir.TensorReader(tmp_path)
