@@ -34,6 +34,8 @@ def test_score_on_a_v3_8():
   assert (found['device'], found['num_cores']) == ('TPU v3', 8)
   # Two layers' weights, whole on every core; 16,384 tokens of 512.
   assert found['argument_bytes'] == pytest.approx(0.468 * GIB, rel=0.01)
+  # Attention logits of half the queries, not of all: 0.5 GiB, not 1.
+  assert found['temporary_bytes'] < 1.2 * GIB
   assert 1.0 < found['flops_ratio'] < 1.05
   assert found['output_bytes'] < 4_096  # 32 scores in a tile.
 
