@@ -4,13 +4,17 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
+# The TPU's compiler, for tests that compile for a TPU: what jax[tpu]==0.10.2
+# asks for. In a folder of its own, since jax loads one that it can import.
+LIBTPU := libtpu==0.0.42.1
+COMPILER := $(VENV)/libtpu
 
-.PHONY: demo test install clean
+.PHONY: demo test install compiler clean
 
 demo: install
 	$(VENV)/bin/inpars-tpu demo --work_dir=demo
 
-test: install
+test: install compiler
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m pytest
@@ -33,6 +37,19 @@ $(INSTALLED): requirements.lock setup.py
 	  $(RUN) -m pip install --quiet --no-deps -e .; \
 	fi
 	touch $@
+
+# No other system has it; the tests that need it are skipped there.
+compiler: install
+	@if [ "$$(uname -sm)" = 'Linux x86_64' ] && [ ! -e $(COMPILER) ]; then \
+	  set -ex; \
+	  rm -rf $(COMPILER).part; \
+	  if command -v uv >/dev/null; then \
+	    uv pip install --quiet --python $(RUN) --no-deps --target $(COMPILER).part $(LIBTPU); \
+	  else \
+	    $(RUN) -m pip install --quiet --no-deps --target $(COMPILER).part $(LIBTPU); \
+	  fi; \
+	  mv $(COMPILER).part $(COMPILER); \
+	fi
 
 clean:
 	rm -rf $(VENV) demo build *.egg-info

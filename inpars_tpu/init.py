@@ -38,7 +38,7 @@ _T5_SIZES = {
 # GPT-J's embedding has 50,400 rows for GPT-2's 50,257 tokens; T5's has 32,128
 # for 32,000 pieces and 100 sentinels, which is the next multiple of 128.
 _GPT2_TOKENS, _GPTJ_ROWS = 50_257, 50_400
-_NUM_SENTINELS = 100
+_T5_PIECES, _NUM_SENTINELS = 32_000, 100
 _ROW_MULTIPLE = 128
 
 
@@ -107,21 +107,42 @@ def resolve_config(
     InputError: as `init`.
   """
   if config in _GPTJ_SIZES:
-    num_tokens = tokenizer.GPT2Tokenizer(tokenizer_dir).num_tokens
-    layers, width, heads, rotary = _GPTJ_SIZES[config]
+    return named_config(
+      config, tokenizer.GPT2Tokenizer(tokenizer_dir).num_tokens
+    )
+  if config in _T5_SIZES:
+    return named_config(config, tokenizer.T5Tokenizer(tokenizer_dir).num_tokens)
+  if not epath.Path(config).exists():
+    raise errors.unknown('config', config, [*_GPTJ_SIZES, *_T5_SIZES])
+  hf_config = model_dir.read_config(config, ('gptj', 't5', 'mt5'), 'init')
+  _check_tokenizer(hf_config, tokenizer_dir)
+  return hf_config
+
+
+def named_config(name: str, num_tokens: int | None = None) -> dict[str, Any]:
+  """The config.json of a named size.
+
+  Args:
+    name: of a GPT-J or a T5.
+    num_tokens: of its tokenizer; None: as the published models have it.
+
+  Raises:
+    InputError: an unknown name.
+  """
+  if name in _GPTJ_SIZES:
+    layers, width, heads, rotary = _GPTJ_SIZES[name]
     return gptj_config.GPTJConfig(
-      vocab_size=_rows(num_tokens),
+      vocab_size=_rows(num_tokens or _GPT2_TOKENS),
       num_layers=layers,
       model_dim=width,
       mlp_dim=4 * width,
       num_heads=heads,
       rotary_dim=rotary,
     ).to_hf()
-  if config in _T5_SIZES:
-    num_pieces = tokenizer.T5Tokenizer(tokenizer_dir).num_tokens
-    layers, width, heads, d_kv, d_ff = _T5_SIZES[config]
+  if name in _T5_SIZES:
+    layers, width, heads, d_kv, d_ff = _T5_SIZES[name]
     return t5_config.T5Config(
-      vocab_size=_rows(num_pieces + _NUM_SENTINELS),
+      vocab_size=_rows((num_tokens or _T5_PIECES) + _NUM_SENTINELS),
       num_layers=layers,
       num_decoder_layers=layers,
       d_model=width,
@@ -129,11 +150,7 @@ def resolve_config(
       d_kv=d_kv,
       d_ff=d_ff,
     ).to_hf()
-  if not epath.Path(config).exists():
-    raise errors.unknown('config', config, [*_GPTJ_SIZES, *_T5_SIZES])
-  hf_config = model_dir.read_config(config, ('gptj', 't5', 'mt5'), 'init')
-  _check_tokenizer(hf_config, tokenizer_dir)
-  return hf_config
+  raise errors.unknown('config', name, [*_GPTJ_SIZES, *_T5_SIZES])
 
 
 def _check_tokenizer(

@@ -167,6 +167,27 @@ def test_dropout_needs_a_key_and_depends_on_it():
   assert np.abs(first - full_logits('v1_0')[1:2]).max() > 0.01
 
 
+@pytest.mark.parametrize('enable_dropout', [False, True])
+def test_blocks_of_queries_change_nothing(enable_dropout, monkeypatch):
+  model = network.Transformer(CONFIGS['v1_0'])
+  tokens = make_tokens()
+  # Three blocks of the encoder's 7 queries, two of the decoder's 4.
+  tokens['encoder_input_tokens'] = tokens['encoder_input_tokens'][:, :7]
+
+  def apply(max_queries):
+    monkeypatch.setattr(layers, '_MAX_QUERIES', max_queries)
+    return jax.jit(
+      lambda params, key: model.apply(
+        {'params': params},
+        **tokens,
+        enable_dropout=enable_dropout,
+        rngs={'dropout': key},
+      )
+    )(load('v1_0'), jax.random.key(1))
+
+  np.testing.assert_allclose(apply(3), apply(7), atol=1e-5)
+
+
 def test_large_activations_are_finite_in_bfloat16():
   # Weights that overflow float16 (65,504): the residual grows to 1e6.
   embedding = load('v1_0')['token_embedder']['embedding'] * 1e6

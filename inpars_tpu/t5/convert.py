@@ -115,6 +115,11 @@ def hf_shapes(config: config_lib.T5Config) -> dict[str, tuple[int, ...]]:
   }
 
 
+def is_small(path: Path) -> bool:
+  """True of what is float32 always: norms and relative biases."""
+  return path[-1] in ('scale', 'rel_embedding')
+
+
 def check(directory: os.PathLike | str) -> config_lib.T5Config:
   """Reads config.json and checks the tensors against it.
 
@@ -142,10 +147,9 @@ def load(
   config, reader = _open(directory)
   params: Params = {}
   for name, path in names(config).items():
-    is_small = path[-1] in ('scale', 'rel_embedding')
     # A kernel goes to the device as it lies in memory and is turned there.
     array = jnp.asarray(reader.read(name))
-    array = array.astype(jnp.float32 if is_small else dtype)
+    array = array.astype(jnp.float32 if is_small(path) else dtype)
     _put(params, path, array.T if _is_transposed(path) else array)
   return config, params
 

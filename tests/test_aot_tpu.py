@@ -1,0 +1,48 @@
+"""The TPU's compiler on two layers of the 3B sizes; no TPU is needed.
+
+In processes of their own: libtpu would stay in this one.
+"""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from benchmarks import aot_tpu
+
+pytestmark = pytest.mark.libtpu
+GIB = 2**30
+
+
+@pytest.fixture(autouse=True)
+def libtpu():
+  path = aot_tpu.libtpu_path()
+  if not path.is_file():
+    pytest.skip(f'the compiler {path} is missing: `make compiler`')
+
+
+def compile_for_tpu(*flags: str) -> dict:
+  command = [sys.executable, '-m', 'benchmarks.aot_tpu', *flags]
+  done = subprocess.run(command, capture_output=True, text=True)
+  assert done.stdout, done.stderr[-2_000:]
+  return json.loads(done.stdout) | {'returncode': done.returncode}
+
+
+def test_score_on_a_v3_8():
+  found = compile_for_tpu('--program=score', '--num_layers=2')
+  assert (found['device'], found['num_cores']) == ('TPU v3', 8)
+  # Two layers' weights, whole on every core; 16,384 tokens of 512.
+  assert found['argument_bytes'] == pytest.approx(0.468 * GIB, rel=0.01)
+  # Attention logits of half the queries, not of all: 0.5 GiB, not 1.
+  assert found['temporary_bytes'] < 1.2 * GIB
+  assert 1.0 < found['flops_ratio'] < 1.05
+  assert found['output_bytes'] < 4_096  # 32 scores in a tile.
+
+
+def test_what_does_not_fit_says_by_how_much():
+  found = compile_for_tpu(
+    '--program=score', '--num_layers=1', '--batch_tokens=4194304'
+  )
+  assert found['returncode'] == 1
+  assert 'exceeds available HBM (15.48G)' in found['error']
