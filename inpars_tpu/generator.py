@@ -24,8 +24,13 @@ from inpars_tpu import (
 from inpars_tpu import mesh as mesh_lib
 from inpars_tpu.gptj import convert, decode, model, sharding
 
-# Rows are filled anew when so large a part of the batch is free.
-_FILLS_PER_BATCH = 4
+# Rows are filled anew when so large a part of the batch is free: fewer wait,
+# and on a CPU prefill is as fast two by two as four by four.
+_FILLS_PER_BATCH = 8
+# The first layer's table is worth its making where so many times the vocabulary
+# are read, and its memory where it is no larger a part of a device's.
+_MIN_TABLE_USES = 4
+_MAX_TABLE_SHARE = 1 / 16
 # Of a row, for the choice of a mesh: the method's 256 and 64 tokens.
 _USUAL_SLOTS = 320
 
@@ -149,8 +154,21 @@ class GPTJ:
 
   def read_prefix(self, built: prompt_tokens.Prompts) -> model.Prefix:
     """Keys and values of the shared prefix: computed once for all rows."""
+    if 'first' not in self._params and self._is_table_worth_it(built):
+      table = _tabulate(self._params, self.config, self._mesh)
+      self._params = self._params | {'first': table}
     tokens = jnp.asarray(built.prefix, jnp.int32)
     return _read_prefix(self._params, self.config, tokens, self._mesh)
+
+  def _is_table_worth_it(self, built: prompt_tokens.Prompts) -> bool:
+    """Whether to compute the first layer for each token of the vocabulary."""
+    num_tokens = sum(len(own) for own in built.own if own is not None)
+    row_bytes = 4 * self.config.model_dim * jnp.dtype(self.dtype).itemsize
+    return (
+      num_tokens >= _MIN_TABLE_USES * self.config.vocab_size
+      and row_bytes * self.config.vocab_size
+      <= _MAX_TABLE_SHARE * device.memory_bytes()
+    )
 
   def write_queries(
     self,
@@ -307,6 +325,17 @@ def _begin(params, *, config, mesh, num_rows, num_slots, max_new_tokens):
     decode.empty_rows(num_rows, max_new_tokens),
     model.empty_cache(params, config, num_rows, num_slots),
     mesh,
+  )
+
+
+@functools.partial(jax.jit, static_argnames=('config', 'mesh'))
+def _tabulate(params, config, mesh):
+  table = model.tabulate(params, config)
+  return model.Projections(
+    *(
+      sharding.constrain(part, mesh, axes)
+      for part, axes in zip(table, sharding.FIRST, strict=True)
+    )
   )
 
 

@@ -123,6 +123,21 @@ def test_equals_greedy_from_whole_prompts(generator, batch_size):
   assert {query.is_finished for query in got.values()} == {True, False}
 
 
+def test_table_of_the_first_layer_where_it_is_worth_it(
+  generator, model_path, monkeypatch
+):
+  texts = checkpoints.random_sentences(6, seed=8)
+  expected = generator.generate(texts, max_new_tokens=8)
+  assert 'first' not in generator._params
+  monkeypatch.setattr(generator_lib, '_MIN_TABLE_USES', 0)
+  other = generator_lib.GPTJ.load(model_path, 'float32')
+  got = other.generate(texts, max_new_tokens=8)
+  assert 'first' in other._params
+  assert [q.text for q in got] == [q.text for q in expected]
+  for one, another in zip(got, expected, strict=True):
+    np.testing.assert_allclose(one.log_probs, another.log_probs, atol=1e-5)
+
+
 def test_prompt_that_does_not_fit_is_left_empty(generator):
   texts = ['the river', 'a ' * 600]
   queries = generator.generate(

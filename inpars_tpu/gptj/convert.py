@@ -1,7 +1,9 @@
 """GPT-J's weights: Hugging Face's names, and the tree that model.py wants.
 
 Linear kernels are transposed: torch keeps [out, in], model.py multiplies
-x @ [in, out]. On a mesh each device reads its part of a tensor and turns it.
+x @ [in, out]. Those of queries and keys are in the order of
+`attention.halve_rotary`. On a mesh each device reads its part of a tensor and
+turns it.
 """
 
 import functools
@@ -14,8 +16,8 @@ import numpy as np
 
 from inpars_tpu import mesh as mesh_lib
 from inpars_tpu import model_dir
+from inpars_tpu.gptj import attention, linear, model, sharding
 from inpars_tpu.gptj import config as config_lib
-from inpars_tpu.gptj import linear, model, sharding
 
 # Buffers of old transformers versions: masks that are no weights.
 _IGNORED = (r'transformer\.h\.\d+\.attn\.(bias|masked_bias|embed_positions)',)
@@ -52,6 +54,7 @@ _QUANTISED = (
   ('mlp_out', 'kernel'),
 )
 _quantise = jax.jit(linear.quantise)
+_halve_rotary = jax.jit(attention.halve_rotary, static_argnames='config')
 
 
 def hf_shapes(config: config_lib.GPTJConfig) -> dict[str, tuple[int, ...]]:
@@ -123,6 +126,8 @@ def load(
       )
     # A kernel goes to the device as it lies in memory and is turned there.
     array = array.T if is_kernel else array
+    if path in (('query',), ('key',)):
+      array = _halve_rotary(array, config)
     if weights == 'int8' and path in _QUANTISED:
       return _quantise(array)
     return array.astype(dtype)

@@ -45,8 +45,11 @@ PARAMS: dict[tuple[str, ...], tuple[str, ...]] = {
   ('head', 'kernel'): ('embed', 'vocab'),
   ('head', 'bias'): ('vocab',),
 }
-PREFIX = ('heads', None, None)  # [H, P, K]
-CACHE = ('rows', 'heads', None, None)  # [B, H, C, K]
+FIRST = model.Projections(  # The first layer's table.
+  *[(None, 'heads')] * 3, outer=(None, 'embed')
+)
+PREFIX = ('heads', None, None)
+CACHE = ('heads', 'rows', None, None)
 
 
 def counts(config: config_lib.GPTJConfig) -> dict[str, int]:
@@ -89,14 +92,14 @@ def put_rows(
   """`model.put_rows`, each part of the rows on its own devices.
 
   Args:
-    cache: [B, H, C, K] a layer.
-    new: [F, H, S, K] a layer.
+    cache: of B rows.
+    new: of F rows.
     rows: [F] int32; each part of F, in order, must be rows of that part of B.
     mesh: of the arrays.
   """
   if mesh is None:
     return model.put_rows(cache, new, rows)
-  num_own = cache[0].keys.shape[0] // mesh_lib.shape_of(mesh).data
+  num_own = cache[0].keys.shape[1] // mesh_lib.shape_of(mesh).data
 
   def put(cache, new, rows):
     first = jax.lax.axis_index(RULES['rows']) * num_own
