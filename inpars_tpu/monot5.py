@@ -15,12 +15,15 @@ from etils import epath
 
 from inpars_tpu import errors, files, model_dir
 from inpars_tpu import tokenizer as tokenizer_lib
-from inpars_tpu.t5 import truncate
 
 SPEC_NAME = 'reranker.json'
 DOCUMENTS_CUT, QUERIES_CUT = 'documents cut', 'queries cut'  # Counted.
 
+Parts = tuple[str, str, str]  # Before, what may be cut, after.
+
 _QUERY, _DOCUMENT = '{query}', '{document}'
+# A longer text is read no farther at first: English has four a token.
+_CHARS_PER_TOKEN = 8
 # github.com/castorini/pygaggle, pygaggle/rerank/base.py: all of them say
 # false and true.
 _KNOWN = re.compile(
@@ -56,10 +59,25 @@ class RerankerSpec:
 
   def text(self, query: str, document: str) -> str:
     """The input text; braces in the query or the document mean nothing."""
+    return ''.join(self.around_document(query, document))
+
+  def around_document(self, query: str, document: str) -> Parts:
+    """The input text; of its three parts the document is the second."""
+    before, after = self.template.split(_DOCUMENT)
+    return (
+      before.replace(_QUERY, query),
+      document,
+      after.replace(_QUERY, query),
+    )
+
+  def around_query(self, query: str, document: str) -> Parts:
+    """The input text; of its three parts the query is the second."""
     before, after = self.template.split(_QUERY)
-    if _DOCUMENT in before:
-      return before.replace(_DOCUMENT, document) + query + after
-    return before + query + after.replace(_DOCUMENT, document)
+    return (
+      before.replace(_DOCUMENT, document),
+      query,
+      after.replace(_DOCUMENT, document),
+    )
 
 
 MONOT5 = RerankerSpec()
@@ -139,10 +157,10 @@ def build_inputs(
 ) -> list[list[int]]:
   """Tokenises (query, document) pairs for the encoder.
 
-  The input is the whole text in one piece, then </s>. Where that is too long
-  the document's text is cut at a character and the whole is tokenised anew; a
-  query that leaves no room for any of it is cut too. What follows the document
-  in the template always stays: published code cuts it off.
+  The input is the whole text in one piece, then </s>. Where that is too long,
+  the document keeps as many of its tokens as there is room for; a query that
+  leaves no room for any is cut too. What follows the document in the template
+  always stays: published code cuts it off.
 
   Args:
     spec: the template.
@@ -159,34 +177,61 @@ def build_inputs(
   Raises:
     InputError: the template alone does not fit.
   """
-
-  def encode(query: str, document: str) -> list[int]:
-    return tokenizer.encode([spec.text(query, document)])[0]
-
-  pairs = list(zip(queries, documents, strict=True))
-  inputs = tokenizer.encode([spec.text(*pair) for pair in pairs])
   room = max_tokens - 1  # For </s>.
-  for i, (query, document) in enumerate(pairs):
-    if len(inputs[i]) <= room:
-      continue
-    reason = DOCUMENTS_CUT
-    tokens = truncate.longest_fit(
-      lambda n, q=query, d=document: encode(q, d[:n]), len(document), room
+  pairs = list(zip(queries, documents, strict=True))
+  inputs, num_long = _fit(
+    tokenizer, [spec.around_document(*pair) for pair in pairs], room
+  )
+  full = [i for i, tokens in enumerate(inputs) if tokens is None]
+  again, _ = _fit(
+    tokenizer, [spec.around_query(pairs[i][0], '') for i in full], room
+  )
+  if None in again:
+    raise errors.InputError(
+      f'max_tokens {max_tokens} has no room for the template {spec.template!r}'
     )
-    if tokens is None:
-      reason = QUERIES_CUT
-      tokens = truncate.longest_fit(
-        lambda n, q=query: encode(q[:n], ''), len(query), room
-      )
-    if tokens is None:
-      raise errors.InputError(
-        f'max_tokens {max_tokens} has no room for the template '
-        f'{spec.template!r}'
-      )
+  for i, tokens in zip(full, again, strict=True):
     inputs[i] = tokens
-    if counts is not None:
-      counts[reason] += 1
+  for reason, count in (
+    (DOCUMENTS_CUT, num_long - len(full)),
+    (QUERIES_CUT, len(full)),
+  ):
+    if counts is not None and count:
+      counts[reason] += count
   return [[*tokens, tokenizer.eos_id] for tokens in inputs]
+
+
+def _fit(
+  tokenizer: tokenizer_lib.T5Tokenizer, texts: Sequence[Parts], room: int
+) -> tuple[list[list[int] | None], int]:
+  """Tokenises texts, and cuts the middle of those that are too long.
+
+  A piece never reaches over a blank, so tokens cut off behind a word are those
+  of the text cut there; within a word they are the first of the whole word.
+
+  Returns:
+    Tokens of each text, None where its ends alone are too long; and how many
+    texts were too long.
+  """
+  most = _CHARS_PER_TOKEN * room
+  found = tokenizer.encode(
+    [before + middle[:most] + after for before, middle, after in texts]
+  )
+  short = [
+    i
+    for i, (_, middle, _) in enumerate(texts)
+    if len(middle) > most and len(found[i]) <= room
+  ]
+  whole = tokenizer.encode([''.join(texts[i]) for i in short])
+  for i, tokens in zip(short, whole, strict=True):
+    found[i] = tokens
+  long = [i for i, tokens in enumerate(found) if len(tokens) > room]
+  heads = tokenizer.encode([texts[i][0] for i in long])
+  tails = tokenizer.encode([texts[i][2] for i in long])
+  for i, head, tail in zip(long, heads, tails, strict=True):
+    fits = len(head) + len(tail) <= room
+    found[i] = found[i][: room - len(tail)] + tail if fits else None
+  return found, len(long)
 
 
 def check(

@@ -176,21 +176,83 @@ def test_a_limit_below_the_template_is_an_error(pieces):
     build(pieces, ['river'], ['stone'], 4)
 
 
+def test_a_cut_template_may_have_the_document_first(pieces):
+  spec = monot5.RerankerSpec('{document} is near {query}')
+  counts = collections.Counter()
+  cut, full = monot5.build_inputs(
+    spec,
+    pieces,
+    ['the river', 'river ' * 50],
+    ['water ' * 50] * 2,
+    16,
+    counts,
+  )
+  tail = [*pieces.encode(['is near the river'])[0], pieces.eos_id]
+  assert len(cut) == len(full) == 16
+  assert cut[-len(tail) :] == tail
+  assert full[:-1] == pieces.encode(['is near ' + 'river ' * 50])[0][:15]
+  assert counts == {'documents cut': 1, 'queries cut': 1}
+
+
+def test_reads_on_where_a_document_is_mostly_blanks(pieces):
+  document = ' ' * 1_000 + 'water'
+  (tokens,), counts = build(pieces, ['the river'], [document], 32)
+  text = 'Query: the river Document: water Relevant:'
+  assert tokens == [*pieces.encode([text])[0], pieces.eos_id]
+  assert counts == {}
+
+
+@pytest.mark.shared_data
 def test_true_and_false_of_t5(shared_data):
   t5 = tokenizer.T5Tokenizer(shared_data / 'tokenizers' / 't5')
   assert monot5.label_ids(monot5.MONOT5, t5) == [6136, 1176]
+
+
+@pytest.mark.shared_data
+def test_cuts_at_every_limit_around_the_length(shared_data):
+  t5 = tokenizer.T5Tokenizer(shared_data / 'tokenizers' / 't5')
   document = next(
     files.read_jsonl(shared_data / 'data/beir/scifact/corpus.jsonl', 'corpus')
   )[1]['text']
-  (whole,), counts = build(t5, ['what is it?'], [document], 4_096)
-  text = f'Query: what is it? Document: {document} Relevant:'
-  assert whole == [*t5.encode([text])[0], 1]
-  assert counts == {}
-  (cut,), counts = build(t5, ['what is it?'], [document], 128)
-  assert len(cut) == 128
-  assert counts == {'documents cut': 1}
-  assert cut[:120] == whole[:120]
-  assert cut[-4:] == whole[-4:] == [31484, 17, 10, 1]  # ▁Relevan t : </s>
+  query = 'what is it?'
+  whole = t5.encode([f'Query: {query} Document: {document} Relevant:'])[0]
+  head = t5.encode([f'Query: {query} Document:'])[0]
+  tail = t5.encode([' Relevant:'])[0]
+  assert tail == [31484, 17, 10]  # ▁Relevan t :
+  size = len(whole) + 1  # With </s>.
+  assert size == 453
+  for limit in [*range(10, 64), *range(size - 48, size + 2), 512]:
+    (tokens,), counts = build(t5, [query], [document], limit)
+    room = limit - 1
+    if limit >= size:
+      assert (tokens, counts) == ([*whole, 1], {})
+    elif len(head) + len(tail) > room:
+      assert limit < 13
+      assert counts == {'queries cut': 1}
+    else:
+      assert tokens == [*whole[: room - len(tail)], *tail, 1]
+      assert counts == {'documents cut': 1}
+    assert len(tokens) == min(limit, size)
+    assert tokens[-4:] == [*tail, 1]
+
+
+@pytest.mark.shared_data
+def test_cuts_a_query_at_every_limit(shared_data):
+  t5 = tokenizer.T5Tokenizer(shared_data / 'tokenizers' / 't5')
+  query = 'does the river carry sand ' * 20
+  (whole,) = t5.encode([f'Query: {query}'])
+  tail = t5.encode([' Document:  Relevant:'])[0]
+  for limit in range(16, len(whole) + len(tail) + 4):
+    (tokens,), counts = build(t5, [query], ['a stone'], limit)
+    room = limit - 1 - len(tail)
+    assert tokens[-4:] == [31484, 17, 10, 1]
+    assert len(tokens) <= limit
+    if room < len(whole):
+      assert tokens == [*whole[:room], *tail, 1]
+      assert counts == {'queries cut': 1}
+    elif counts:  # Not all three tokens of the document.
+      assert counts == {'documents cut': 1}
+      assert len(tokens) == limit
 
 
 def test_score_is_log_p_true_at_the_first_position(directory, model):
