@@ -24,11 +24,20 @@ Parts = tuple[str, str, str]  # Before, what may be cut, after.
 _QUERY, _DOCUMENT = '{query}', '{document}'
 # A longer text is read no farther at first: English has four a token.
 _CHARS_PER_TOKEN = 8
-# github.com/castorini/pygaggle, pygaggle/rerank/base.py: all of them say
-# false and true.
-_KNOWN = re.compile(
-  r'monot5-((small-msmarco-10k|small-msmarco-100k)'
-  r'|(base|large|3b)-msmarco(-10k)?|(base|3b)-med-msmarco)'
+# (owner, names, false and true word) of published checkpoints, all with
+# monoT5's text: github.com/castorini/pygaggle, pygaggle/rerank/base.py.
+_PUBLISHED = (
+  (
+    'castorini',
+    r'monot5-((small-msmarco-10k|small-msmarco-100k)'
+    r'|(base|large|3b)-msmarco(-10k)?|(base|3b)-med-msmarco)',
+    ('false', 'true'),
+  ),
+  (
+    'unicamp-dl',
+    r'mt5-base-(en-msmarco|mmarco-v[12]|en-pt-msmarco-v[12])',
+    ('no', 'yes'),
+  ),
 )
 
 
@@ -51,6 +60,11 @@ class RerankerSpec:
         )
     if (self.label_words is None) == (self.logit_id is None):
       raise errors.InputError('a reranker has either label_words or a logit_id')
+    if self.label_words and self.label_words[0] == self.label_words[1]:
+      raise errors.InputError(
+        f'both label_words are {self.label_words[0]!r}: one for irrelevant, '
+        'one for relevant'
+      )
 
   @property
   def field(self) -> str:
@@ -108,14 +122,16 @@ def read_spec(
     return spec
   if given:
     return dataclasses.replace(MONOT5, label_words=given)
-  if _is_known(directory):
-    return MONOT5
+  published = _published_words(directory)
+  if published:
+    return dataclasses.replace(MONOT5, label_words=published)
   raise errors.InputError(
     f'{directory} does not say which words it was trained to say: give '
     '--label_words=false,true (the word for irrelevant, the word for '
     f'relevant), or put a {SPEC_NAME} there such as '
     '{"template": "Query: {query} Document: {document} Relevant:", '
-    '"label_words": ["false", "true"]}'
+    '"label_words": ["false", "true"]}; RankT5 has "logit_id": 32089 in place '
+    'of the words'
   )
 
 
@@ -138,10 +154,15 @@ def label_ids(
   ids = []
   for word in spec.label_words:
     tokens = tokenizer.encode([word])[0]
-    if len(tokens) != 1 or tokenizer.piece_id(f'▁{word}') != tokens[0]:
+    if len(tokens) != 1:
       raise errors.InputError(
-        f'label word {word!r} is not one piece of the vocabulary of '
-        f'{tokenizer.directory}'
+        f'label word {word!r} is {len(tokens)} pieces of the vocabulary of '
+        f'{tokenizer.directory}; the score is read from one: give words that '
+        'are one piece each'
+      )
+    if tokenizer.piece_id(f'▁{word}') != tokens[0]:
+      raise errors.InputError(
+        f'label word {word!r} is not in the vocabulary of {tokenizer.directory}'
       )
     ids += tokens
   return ids
@@ -385,9 +406,12 @@ def _read_json(path: epath.Path) -> RerankerSpec:
     raise errors.InputError(f'{path}: {error}') from None
 
 
-def _is_known(directory: epath.Path) -> bool:
-  """True of castorini's folders, downloaded or in Hugging Face's cache."""
-  cached = [
-    part.partition('models--castorini--')[2] for part in directory.parts
-  ]
-  return any(map(_KNOWN.fullmatch, (directory.name, *cached)))
+def _published_words(directory: epath.Path) -> tuple[str, str] | None:
+  """Of a published name, downloaded or in Hugging Face's cache."""
+  for owner, names, words in _PUBLISHED:
+    cached = [
+      part.partition(f'models--{owner}--')[2] for part in directory.parts
+    ]
+    if any(re.fullmatch(names, name) for name in (directory.name, *cached)):
+      return words
+  return None

@@ -1,4 +1,5 @@
 import collections
+import dataclasses
 
 import jax
 import jax.numpy as jnp
@@ -54,11 +55,37 @@ def test_knows_what_castorini_published(tmp_path, name):
   assert monot5.read_spec(tmp_path / name) == monot5.MONOT5
 
 
-@pytest.mark.parametrize('name', ['flan-t5-xl', 'my-monot5-3b-msmarco-10k'])
+@pytest.mark.parametrize(
+  'name',
+  [
+    'mt5-base-mmarco-v2',
+    'mt5-base-en-pt-msmarco-v1',
+    'models--unicamp-dl--mt5-base-en-msmarco/snapshots/77f8e3f7',
+  ],
+)
+def test_mt5_says_no_and_yes(tmp_path, name):
+  (tmp_path / name).mkdir(parents=True)
+  spec = monot5.read_spec(tmp_path / name)
+  assert spec == monot5.RerankerSpec(label_words=('no', 'yes'))
+  assert spec.template == monot5.MONOT5.template
+
+
+@pytest.mark.parametrize(
+  'name',
+  [
+    'flan-t5-xl',
+    'my-monot5-3b-msmarco-10k',
+    'mt5-base',
+    'mt5-13b-mmarco-100k',  # Its false word is empty.
+    'models--castorini--mt5-base-mmarco-v2/snapshots/1',
+  ],
+)
 def test_guesses_nothing(tmp_path, name):
-  (tmp_path / name).mkdir()
-  with pytest.raises(errors.InputError, match='--label_words=false,true'):
+  (tmp_path / name).mkdir(parents=True)
+  with pytest.raises(errors.InputError, match='--label_words=false,true') as e:
     monot5.read_spec(tmp_path / name)
+  for part in ('"template": ', '"label_words": ["false", ', '"logit_id": '):
+    assert part in str(e.value)
   given = monot5.read_spec(tmp_path / name, 'no,yes')
   assert given.label_words == ('no', 'yes')
   assert given.template == monot5.MONOT5.template
@@ -103,6 +130,10 @@ def test_words_of_the_user_may_not_contradict_the_directory(tmp_path):
       {'template': '{query} {document}', 'label_words': ['true']},
       'label_words: ',
     ),
+    (
+      {'template': '{query} {document}', 'label_words': ['yes', 'yes']},
+      "both label_words are 'yes'",
+    ),
   ],
 )
 def test_names_what_is_wrong_in_reranker_json(tmp_path, record, message):
@@ -116,7 +147,11 @@ def test_label_words_are_single_pieces(pieces):
   false, true = monot5.label_ids(monot5.MONOT5, pieces)
   assert pieces.encode(['true false']) == [[true, false]]
   spec = monot5.RerankerSpec(label_words=('false', 'riverboat'))
-  with pytest.raises(errors.InputError, match="'riverboat' is not one piece"):
+  num_pieces = len(pieces.encode(['riverboat'])[0])
+  assert num_pieces > 1
+  with pytest.raises(
+    errors.InputError, match=f"label word 'riverboat' is {num_pieces} pieces"
+  ):
     monot5.label_ids(spec, pieces)
   assert monot5.label_ids(
     monot5.RerankerSpec(label_words=None, logit_id=7), pieces
@@ -267,6 +302,59 @@ def test_score_is_log_p_true_at_the_first_position(directory, model):
   expected = jax.nn.log_softmax(logits[0, 0, jnp.asarray([false, true])])[1]
   (score,) = model.score('a river', ['the old stone'])
   assert isinstance(score, float)
+  np.testing.assert_allclose(score, expected, atol=1e-5)
+
+
+# Folder, network, spec in it (None: its name says it), and a text of it.
+KINDS = {
+  'mT5': (
+    'mt5-base-mmarco-v2',
+    dataclasses.replace(t5_checkpoints.V1_1, model_type='mt5'),
+    None,
+    'Query: a river Document: the old stone Relevant:',
+  ),
+  'FLAN': (
+    'flan-t5-xl',
+    t5_checkpoints.V1_1,
+    monot5.RerankerSpec(
+      'the stone: {document} is {query} in the stone?', ('No', 'Yes')
+    ),
+    'the stone: the old stone is a river in the stone?',
+  ),
+  'RankT5': (
+    'rankt5-base',
+    t5_checkpoints.V1_0,
+    monot5.RerankerSpec('{query}: {document}', None, 200),
+    'a river: the old stone',
+  ),
+}
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_every_kind_of_reranker(tmp_path, kind):
+  name, config, spec, text = KINDS[kind]
+  config = dataclasses.replace(config, num_layers=1, num_decoder_layers=1)
+  directory = t5_checkpoints.write_t5(tmp_path / name, config)
+  t5_checkpoints.write_pieces(directory, 'no', 'yes', 'No', 'Yes')
+  if spec:
+    monot5.write_spec(directory, spec)
+  reranker = monot5.MonoT5.load(
+    directory, dtype='float32', max_tokens=64, batch_tokens=64
+  )
+  (score,) = reranker.score('a river', ['the old stone'])
+  config, params = convert.load(directory)
+  tokens = [*reranker.tokenizer.encode([text])[0], 1]
+  start = jnp.zeros((1, 1), jnp.int32)
+  logits = jax.jit(network.Transformer(config).apply)(
+    {'params': params}, jnp.asarray([tokens]), start, start + 1
+  )[0, 0]
+  if kind == 'RankT5':
+    assert reranker.spec.field == 'logit'
+    expected = logits[200]
+  else:
+    words = {'mT5': ('no', 'yes'), 'FLAN': ('No', 'Yes')}[kind]
+    ids = [reranker.tokenizer.piece_id(f'▁{word}') for word in words]
+    expected = jax.nn.log_softmax(logits[jnp.asarray(ids)])[1]
   np.testing.assert_allclose(score, expected, atol=1e-5)
 
 
