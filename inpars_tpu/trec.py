@@ -58,7 +58,11 @@ def read_run(path: files.PathLike) -> Run:
   if not run:
     raise errors.InputError(f'{path}: no lines')
   try:
-    return {query_id.decode(): _sort_hits(run[query_id]) for query_id in run}
+    # A query's hits are let go as they are sorted: of millions of lines both
+    # forms would be twice the memory.
+    return {
+      query_id.decode(): _sort_hits(run.pop(query_id)) for query_id in list(run)
+    }
   except UnicodeDecodeError as error:
     raise errors.InputError(
       f'{path}: the id {_text(error.object)!r} is not UTF-8'
