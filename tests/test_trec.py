@@ -43,6 +43,7 @@ def test_ties_of_32_bit_floats_are_in_descending_order_of_ids(tmp_path):
     ('q Q0 d 1 nan t\n', ":1: score 'nan' is not a number"),
     ('q Q0 d 1 inf t\n', ":1: score 'inf' is not a number"),
     ('q Q0 d 1 2 t\n\nq Q0 d 2 1 t\n', ":3: query 'q' has 'd' twice"),
+    ('q Q0 d 1 2 t\np Q0 d 1 1 u\n', ":2: tag 'u' after 't': two runs in"),
     ('\n', ': no lines'),
   ],
 )
