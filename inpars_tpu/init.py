@@ -119,21 +119,32 @@ def resolve_config(
     ).to_hf()
   if config in _T5_SIZES:
     num_pieces = tokenizer.T5Tokenizer(tokenizer_dir).num_tokens
-    layers, width, heads, d_kv, d_ff = _T5_SIZES[config]
-    return t5_config.T5Config(
-      vocab_size=_rows(num_pieces + _NUM_SENTINELS),
-      num_layers=layers,
-      num_decoder_layers=layers,
-      d_model=width,
-      num_heads=heads,
-      d_kv=d_kv,
-      d_ff=d_ff,
-    ).to_hf()
+    return t5_sizes(config, _rows(num_pieces + _NUM_SENTINELS)).to_hf()
   if not epath.Path(config).exists():
     raise errors.unknown('config', config, [*_GPTJ_SIZES, *_T5_SIZES])
   hf_config = model_dir.read_config(config, ('gptj', 't5', 'mt5'), 'init')
   _check_tokenizer(hf_config, tokenizer_dir)
   return hf_config
+
+
+def t5_sizes(name: str, num_rows: int) -> t5_config.T5Config:
+  """A named T5 whose embedding has so many rows.
+
+  Raises:
+    InputError: an unknown name.
+  """
+  if name not in _T5_SIZES:
+    raise errors.unknown('config', name, _T5_SIZES)
+  layers, width, heads, d_kv, d_ff = _T5_SIZES[name]
+  return t5_config.T5Config(
+    vocab_size=num_rows,
+    num_layers=layers,
+    num_decoder_layers=layers,
+    d_model=width,
+    num_heads=heads,
+    d_kv=d_kv,
+    d_ff=d_ff,
+  )
 
 
 def _check_tokenizer(
