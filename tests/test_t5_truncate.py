@@ -3,40 +3,53 @@ import pytest
 from inpars_tpu.t5 import truncate
 
 
-def one_for_each_word(text):
-  """A tokenizer of words, and a template of two tokens around the text."""
-  return lambda length: [0, *map(len, text[:length].split()), 1]
+def encode(texts):
+  """A tokenizer of words: the length of each."""
+  return [[len(word) for word in text.split()] for text in texts]
 
 
-@pytest.mark.parametrize('limit', [3, 4, 7, 20, 80])
-def test_fills_the_limit(limit):
-  text = 'a few words of unequal length ' * 20
-  kept = truncate.longest_fit(one_for_each_word(text), len(text), limit)
-  assert len(kept) == limit
-  assert (kept[0], kept[-1]) == (0, 1)
+def test_what_fits_is_whole():
+  texts = [('a ', 'bb ccc', ' dddd'), ('', '', '')]
+  assert truncate.fit(encode, texts, 4) == ([[1, 2, 3, 4], []], 0)
 
 
-def test_stops_before_the_character_that_does_not_fit():
-  # A character of three tokens each: 3 n + 1 of them never fill 9.
-  kept = truncate.longest_fit(lambda n: [5] + [6, 7, 8] * n, 10, 9)
-  assert kept == [5, 6, 7, 8, 6, 7, 8]
+@pytest.mark.parametrize(
+  ('limit', 'expected'),
+  [
+    (5, [1, 2, 3, 4, 5]),
+    (4, [1, 2, 3, 5]),
+    (3, [1, 2, 5]),
+    (2, [1, 5]),
+    (1, None),
+  ],
+)
+def test_cuts_the_middle_and_keeps_its_ends(limit, expected):
+  text = ('a ', 'bb ccc dddd', ' eeeee')
+  assert truncate.fit(encode, [text], limit) == (
+    [expected],
+    0 if limit == 5 else 1,
+  )
 
 
-def test_keeps_nothing_where_only_the_empty_text_fits():
-  text = 'words words words'
-  assert truncate.longest_fit(one_for_each_word(text), len(text), 2) == [0, 1]
+def test_unlike_texts_together():
+  texts = [('a ', 'bb bb bb', ' c'), ('aaa ', 'b', ' cc'), ('a b c d', 'e', '')]
+  found, num_long = truncate.fit(encode, texts, 3)
+  assert found == [[1, 2, 1], [3, 1, 2], None]
+  assert num_long == 2
 
 
-def test_says_where_even_the_empty_text_does_not_fit():
-  assert truncate.longest_fit(one_for_each_word('a b'), 3, 1) is None
+def test_of_a_very_long_text_only_the_beginning_is_read():
+  read = []
+
+  def count(texts):
+    read.append(sum(map(len, texts)))
+    return encode(texts)
+
+  text = ('a ', 'bb ' * 10_000, ' c')
+  assert truncate.fit(count, [text], 5) == ([[1, 2, 2, 2, 1]], 1)
+  assert sum(read) < 100
 
 
-def test_is_fast_where_tokens_are_uneven():
-  calls = []
-
-  def encode(length):  # All the tokens are in the last tenth.
-    calls.append(length)
-    return [0] * max(0, length - 9_000)
-
-  assert len(truncate.longest_fit(encode, 10_000, 500)) == 500
-  assert len(calls) < 30
+def test_reads_on_where_the_beginning_is_blank():
+  text = ('a ', ' ' * 1_000 + 'bb', ' c')
+  assert truncate.fit(encode, [text], 5) == ([[1, 2, 1]], 0)

@@ -1,41 +1,53 @@
-"""The most of a text that fits a number of tokens.
+"""Texts that must fit a number of tokens: the middle is cut, the ends stay.
 
-Knows no tokenizer and no template: tokens of a text cut at a character are
-what the given function says.
+Knows no template and no tokenizer: `encode` says what the tokens of texts are,
+of all of them together, since tokenizers are quick only with many at once.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+
+Parts = tuple[str, str, str]  # Before, what may be cut, after.
+Tokens = list[int]
+
+# A longer text is read no farther at first: English has four a token.
+_CHARS_PER_TOKEN = 8
 
 
-def longest_fit(
-  encode: Callable[[int], list[int]], num_chars: int, max_tokens: int
-) -> list[int] | None:
-  """Finds at which character to cut a text that has too many tokens.
+def fit(
+  encode: Callable[[Sequence[str]], list[Tokens]],
+  texts: Sequence[Parts],
+  max_tokens: int,
+) -> tuple[list[Tokens | None], int]:
+  """Tokenises texts, each in one piece; keeps of the middle what there is room.
+
+  A piece never reaches over a blank, so tokens cut off behind a word are those
+  of the text cut there; within a word they are the first of the whole word.
 
   Args:
-    encode: tokens of the whole input when only so many characters are kept.
-    num_chars: of the text; all of them are too many.
-    max_tokens: the most tokens that the input may have.
+    encode: tokens of each text.
+    texts: in three parts, which the text joins.
+    max_tokens: the most that a text may have; one that is cut has as many.
 
   Returns:
-    Tokens of an input that fits: it fills the limit, or a character more would
-    not fit. None where not even the empty text fits.
+    Tokens of each text, None where its ends alone are too long; and how many
+    texts were too long.
   """
-  low, high = 0, num_chars  # `low` fits and `high` does not.
-  kept, num_high = encode(low), len(encode(high))
-  if len(kept) > max_tokens:
-    return None
-  is_guess = True
-  while high - low > 1 and len(kept) < max_tokens:
-    middle = (low + high) // 2
-    if is_guess:  # On the line through both ends; alone it may creep.
-      share = (max_tokens - len(kept)) / (num_high - len(kept))
-      middle = low + int(share * (high - low))
-      middle = min(max(middle, low + 1), high - 1)
-    tokens = encode(middle)
-    if len(tokens) <= max_tokens:
-      low, kept = middle, tokens
-    else:
-      high, num_high = middle, len(tokens)
-    is_guess = not is_guess
-  return kept
+  most = _CHARS_PER_TOKEN * max_tokens
+  found: list[Tokens | None] = encode(
+    [before + middle[:most] + after for before, middle, after in texts]
+  )
+  short = [
+    i
+    for i, (_, middle, _) in enumerate(texts)
+    if len(middle) > most and len(found[i]) <= max_tokens
+  ]
+  whole = encode([''.join(texts[i]) for i in short])
+  for i, tokens in zip(short, whole, strict=True):
+    found[i] = tokens
+  long = [i for i, tokens in enumerate(found) if len(tokens) > max_tokens]
+  heads = encode([texts[i][0] for i in long])
+  tails = encode([texts[i][2] for i in long])
+  for i, head, tail in zip(long, heads, tails, strict=True):
+    has_room = len(head) + len(tail) <= max_tokens
+    found[i] = found[i][: max_tokens - len(tail)] + tail if has_room else None
+  return found, len(long)
