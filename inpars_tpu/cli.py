@@ -45,7 +45,7 @@ def main(argv: Sequence[str]) -> int:
       INTERRUPTED,
     )
   except OSError as error:
-    if error.errno == errno.ENOSPC:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
       return _fail(f'no space left on the disk: {error.filename}', FAILED)
     if isinstance(error, FileNotFoundError | PermissionError):
       return _fail(f'{error.strerror}: {error.filename}', WRONG_INPUT)

@@ -91,6 +91,7 @@ def test_switches():
 
 @pytest.mark.parametrize('error,code,words', [
   (OSError(errno.ENOSPC, 'No space', 'out.jsonl'), 1, 'no space left on the'),
+  (OSError(errno.EDQUOT, 'Quota', 'out.jsonl'), 1, 'on the disk: out.jsonl'),
   (MemoryError('8 GB'), 1, 'out of memory: 8 GB'),
   (RuntimeError('RESOURCE_EXHAUSTED: 9 GB\nmore'), 1, 'GENERATOR_BATCH_SIZE'),
   (KeyboardInterrupt(), 75, 'give the same command again'),
