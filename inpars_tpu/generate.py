@@ -1,7 +1,11 @@
 """`inpars-tpu generate`: one query for each document, in shards of 1,024."""
 
+import concurrent.futures
+import contextlib
 import logging
+import threading
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import tqdm
 from etils import epath
@@ -82,9 +86,8 @@ def generate(
     raise errors.InputError(
       f'--shard_index={shard_index} must be below --num_shards={num_shards}'
     )
-  prompt = prompts.load(recipe.PROMPT, data_dir)
+  prompt, tokens, max_prompt_tokens = _open(model_path, recipe, data_dir)
   documents = collection.read_documents(documents_path)
-  generator.check(model_path)
   job = manifest.begin_directory(
     'generate',
     output,
@@ -94,21 +97,24 @@ def generate(
   )
   if job.is_complete:
     return
-  gptj = generator.GPTJ.load(model_path, recipe.GENERATOR_DTYPE)
-  built = gptj.build_prompts(
-    [document['text'] for document in documents],
+  with _on_another_thread(
+    prompt_tokens.build,
+    tokens,
     prompt,
+    [document['text'] for document in documents],
     max_document_tokens=recipe.MAX_DOCUMENT_TOKENS,
-    max_new_tokens=recipe.MAX_NEW_TOKENS,
-  )
+    max_prompt_tokens=max_prompt_tokens,
+  ) as tokenised:
+    gptj = generator.GPTJ.load(model_path, recipe.GENERATOR_DTYPE)
+    built = tokenised.result()
   shards = shard_paths(job.output, len(documents))
   _write_shards(
     gptj,
     built,
-    [document['doc_id'] for document in documents],
+    documents,
     dict(list(enumerate(shards))[shard_index::num_shards]),
     recipe,
-    save_prompts,
+    prompt if save_prompts else None,
   )
   missing = [path for path in shards if not path.exists()]
   if missing:
@@ -124,19 +130,55 @@ def generate(
   )
 
 
+@contextlib.contextmanager
+def _on_another_thread(function, *args, **kwargs):
+  """Yields the future of a call that is cancelled where the body fails."""
+  failed = threading.Event()
+  with concurrent.futures.ThreadPoolExecutor(1) as executor:
+    try:
+      yield executor.submit(
+        function, *args, **kwargs, is_cancelled=failed.is_set
+      )
+    except BaseException:
+      failed.set()
+      raise
+
+
+def check(
+  model_path: files.PathLike,
+  recipe: recipe_lib.Recipe,
+  data_dir: files.PathLike,
+) -> None:
+  """Checks all that can be checked before there are documents.
+
+  Raises:
+    InputError: as `generate`.
+  """
+  _open(model_path, recipe, data_dir)
+
+
+def _open(model_path, recipe, data_dir):
+  """The prompt, the tokenizer, the most tokens that a prompt may have."""
+  prompt = prompts.load(recipe.PROMPT, data_dir)
+  tokens, config = generator.check(model_path)
+  max_prompt_tokens = config.max_positions - recipe.MAX_NEW_TOKENS
+  prompt_tokens.check_room(tokens, prompt, max_prompt_tokens)
+  return prompt, tokens, max_prompt_tokens
+
+
 def _write_shards(
   gptj: generator.GPTJ,
   built: prompt_tokens.Prompts,
-  doc_ids: Sequence[str],
+  documents: Sequence[dict[str, Any]],
   shards: Mapping[int, epath.Path],
   recipe: recipe_lib.Recipe,
-  save_prompts: bool,
+  saved_prompt: prompts.Prompt | None,
 ) -> None:
   """Writes the shards (number -> path) that are not there yet."""
   places = {
     number: range(
       number * SHARD_DOCUMENTS,
-      min((number + 1) * SHARD_DOCUMENTS, len(doc_ids)),
+      min((number + 1) * SHARD_DOCUMENTS, len(documents)),
     )
     for number in shards
   }
@@ -162,17 +204,30 @@ def _write_shards(
     files.write_jsonl(
       path,
       (
-        {
-          'doc_id': doc_ids[index],
-          'query': query.text,
-          'log_probs': query.log_probs,
-          'finished': query.is_finished,
-        }
-        | ({'prompt_text': built.texts[index]} if save_prompts else {})
+        _to_record(
+          documents[index], query, built.num_chars[index], saved_prompt
+        )
         for index, query in queries.items()
       ),
     )
   progress.close()
+
+
+def _to_record(
+  document: dict[str, Any],
+  query: generator.Query,
+  num_chars: int,
+  saved_prompt: prompts.Prompt | None,
+) -> dict[str, Any]:
+  record = {
+    'doc_id': document['doc_id'],
+    'query': query.text,
+    'log_probs': query.log_probs,
+    'finished': query.is_finished,
+  }
+  if saved_prompt is not None:
+    record['prompt_text'] = saved_prompt.build(document['text'][:num_chars])
+  return record
 
 
 def shard_paths(

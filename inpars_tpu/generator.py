@@ -21,6 +21,7 @@ from inpars_tpu import (
   prompts,
   tokenizer,
 )
+from inpars_tpu.gptj import config as config_lib
 from inpars_tpu.gptj import convert, decode, model
 
 # Rows are filled anew when so large a part of the batch is free.
@@ -44,7 +45,7 @@ class GPTJ:
 
   def __init__(self, directory: files.PathLike, dtype: str = 'bfloat16'):
     """Loads a Hugging Face directory; see `load`."""
-    self.tokenizer = check(directory)
+    self.tokenizer, _ = check(directory)
     self.dtype = dtype
     self.config, self._params = convert.load(directory, jnp.dtype(dtype))
     is_stop = np.zeros(self.config.vocab_size, bool)
@@ -219,8 +220,13 @@ class GPTJ:
     )
 
 
-def check(directory: files.PathLike) -> tokenizer.GPT2Tokenizer:
+def check(
+  directory: files.PathLike,
+) -> tuple[tokenizer.GPT2Tokenizer, config_lib.GPTJConfig]:
   """Checks a generator's directory without reading a weight.
+
+  Returns:
+    Its tokenizer, its config.
 
   Raises:
     InputError: as `GPTJ.load`.
@@ -228,7 +234,7 @@ def check(directory: files.PathLike) -> tokenizer.GPT2Tokenizer:
   config = convert.check(directory)
   tokens = tokenizer.GPT2Tokenizer(directory)
   model_dir.check_vocabulary(directory, tokens.num_tokens, config.vocab_size)
-  return tokens
+  return tokens, config
 
 
 @functools.partial(jax.jit, static_argnames='config')
