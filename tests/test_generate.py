@@ -4,6 +4,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import uuid
 
 import jax
 import numpy as np
@@ -14,6 +15,8 @@ from inpars_tpu import (
   errors,
   files,
   generate,
+  manifest,
+  processes,
   prompts,
   recipe,
   tokenizer,
@@ -202,6 +205,43 @@ def test_shards_hold_one_line_per_document_in_order(
     assert len(row['log_probs']) <= 8
 
 
+def test_counts_are_of_the_files_and_the_prompts(
+  documents_path, model_path, bindings, tmp_path, monkeypatch
+):
+  monkeypatch.setattr(generate, 'SHARD_DOCUMENTS', 4)
+  # Of the ten documents the last, of 500 tokens, is cut to 300, which the
+  # context of 256 cannot hold; the seventh, with 19 words, is cut at no place.
+  macros = recipe.load([], bindings | {'MAX_DOCUMENT_TOKENS': '300'})
+  output = tmp_path / 'queries'
+  rows = run(documents_path, model_path, output, macros)
+  counts = read_manifest(output)['counts']
+  assert counts['documents cut'] == counts['prompts too long'] == 1
+  assert counts['in'] == counts['out'] == 10
+  assert [row['query'] for row in rows].count('') == counts['empty queries']
+  assert 1 <= counts['empty queries'] < 10
+  unfinished = [row for row in rows if not row['finished']]
+  assert all(len(row['log_probs']) == 8 for row in unfinished)
+  assert 1 <= len(unfinished) == counts['never ended'] < 10
+  # A run that has nothing left to write counts the same, and reads no weights.
+  (output / 'manifest.json').rename(output / 'manifest.partial.json')
+  monkeypatch.setattr(generator_lib.GPTJ, 'load', None)
+  run(documents_path, model_path, output, macros)
+  assert read_manifest(output)['counts'] == counts
+
+
+def test_shard_that_was_changed(
+  documents_path, model_path, macros, tmp_path, monkeypatch
+):
+  monkeypatch.setattr(generate, 'SHARD_DOCUMENTS', 4)
+  output = tmp_path / 'queries'
+  run(documents_path, model_path, output, macros)
+  (output / 'manifest.json').rename(output / 'manifest.partial.json')
+  changed = output / 'queries-00002-of-00003.jsonl'
+  changed.write_text(changed.read_text().splitlines(keepends=True)[0])
+  with pytest.raises(errors.InputError, match='has 1 lines for 2 documents'):
+    run(documents_path, model_path, output, macros)
+
+
 def test_queries_do_not_depend_on_the_shard_size(
   documents_path, model_path, macros, tmp_path, monkeypatch
 ):
@@ -243,11 +283,35 @@ def test_processes_that_share_only_the_output(
     assert not (output / 'manifest.json').exists()
     parts = run(
       documents_path, model_path, output, macros,
-      shard_index=index, num_shards=2,
+      others=processes.Processes(index, 2),
     )  # fmt: skip
   assert parts == whole
   assert (output / 'manifest.json').exists()
   assert not (output / 'manifest.partial.json').exists()
+
+
+@pytest.mark.parametrize('moment', ['_write_shards', '_count'])
+def test_two_processes_that_end_at_the_same_moment(
+  documents_path, model_path, macros, tmp_path, monkeypatch, moment
+):
+  monkeypatch.setattr(generate, 'SHARD_DOCUMENTS', 4)
+  output, function = tmp_path / 'queries', getattr(generate, moment)
+
+  def run_after_another(*args):
+    with monkeypatch.context() as patch:
+      patch.setattr(generate, moment, function)
+      run(documents_path, model_path, output, macros)
+    written.append((output / 'manifest.json').read_bytes())
+    return function(*args)
+
+  written: list[bytes] = []
+  monkeypatch.setattr(generate, moment, run_after_another)
+  run(documents_path, model_path, output, macros)
+  record = read_manifest(output)
+  assert json.loads(written[0]) | {'seconds': record['seconds']} == record
+  if moment == '_write_shards':  # It saw the manifest, and left it alone.
+    assert (output / 'manifest.json').read_bytes() == written[0]
+  assert len(list(output.iterdir())) == 4
 
 
 def test_another_number_of_processes_goes_on(
@@ -255,7 +319,8 @@ def test_another_number_of_processes_goes_on(
 ):
   monkeypatch.setattr(generate, 'SHARD_DOCUMENTS', 4)
   output = tmp_path / 'parts'
-  run(documents_path, model_path, output, macros, shard_index=2, num_shards=3)
+  others = processes.Processes(2, 3)
+  run(documents_path, model_path, output, macros, others=others)
   first = output / 'queries-00002-of-00003.jsonl'
   assert [p.name for p in output.glob('queries-*')] == [first.name]
   written = first.stat().st_mtime_ns
@@ -268,7 +333,7 @@ def test_another_number_of_processes_goes_on(
   ['--shard_index=2', '--num_shards=2'],
   ['--shard_index=0', '--num_shards=0'],
   ['--shard_index=a', '--num_shards=2'],
-  ['--shard_index=1', '--num_shards=1'],
+  ['--shard_index=1'],
 ])  # fmt: skip
 def test_wrong_shards(documents_path, model_path, tmp_path, capsys, flags):
   output = tmp_path / 'queries'
@@ -389,6 +454,43 @@ def test_bad_input_is_one_line_and_nothing_written(
   assert error.count('\n') == 1
   assert words in error
   assert not (tmp_path / 'queries').exists()
+
+
+@pytest.mark.skipif(
+  not os.path.exists('/dev/full'), reason='no /dev/full, a disk that is full'
+)
+def test_full_disk(
+  documents_path, model_path, macros, tmp_path, monkeypatch, capsys
+):
+  monkeypatch.setattr(generate, 'SHARD_DOCUMENTS', 4)
+  monkeypatch.setattr(files.uuid, 'uuid4', lambda: uuid.UUID(int=0))
+  output = tmp_path / 'queries'
+  flags = [
+    'generate', f'--documents={documents_path}', f'--model={model_path}',
+    f'--output={output}',
+    *(f'--gin.{name}={value!r}' for name, value in macros.only(
+      'PROMPT', 'MAX_NEW_TOKENS').items()),
+  ]  # fmt: skip
+  full = f'queries-00001-of-00003.jsonl.{"0" * 32}.tmp'
+  begin = manifest.begin_directory
+
+  def begin_on_a_full_disk(*args, **kwargs):
+    job = begin(*args, **kwargs)
+    os.symlink('/dev/full', job.output / full)
+    return job
+
+  with monkeypatch.context() as patch:
+    patch.setattr(manifest, 'begin_directory', begin_on_a_full_disk)
+    assert cli.main(flags) == cli.FAILED
+  assert capsys.readouterr().err.splitlines()[-1] == (
+    'inpars-tpu: no space left on the disk: '
+    f'{output}/queries-00001-of-00003.jsonl'
+  )
+  assert sorted(p.name for p in output.iterdir()) == [
+    'manifest.partial.json', 'queries-00000-of-00003.jsonl'
+  ]  # fmt: skip
+  assert cli.main(flags) == cli.DONE
+  assert read_manifest(output)['counts']['out'] == 10
 
 
 def test_tokenizer_larger_than_the_embedding(model_path, tmp_path):
