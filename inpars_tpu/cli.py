@@ -14,6 +14,7 @@ import platform
 import signal
 import sys
 import textwrap
+import threading
 from collections.abc import Sequence
 
 import inpars_tpu
@@ -45,7 +46,7 @@ def main(argv: Sequence[str]) -> int:
       INTERRUPTED,
     )
   except OSError as error:
-    if error.errno == errno.ENOSPC:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
       return _fail(f'no space left on the disk: {error.filename}', FAILED)
     if isinstance(error, FileNotFoundError | PermissionError):
       return _fail(f'{error.strerror}: {error.filename}', WRONG_INPUT)
@@ -65,6 +66,7 @@ def main(argv: Sequence[str]) -> int:
 def run_and_exit() -> None:
   """Entry point of the `inpars-tpu` script."""
   signal.signal(signal.SIGTERM, _raise_terminated)
+  sys.unraisablehook = _deliver_again
   sys.exit(main(sys.argv[1:]))
 
 
@@ -74,6 +76,20 @@ class _Terminated(BaseException):
 
 def _raise_terminated(*_) -> None:
   raise _Terminated
+
+
+def _deliver_again(unraisable) -> None:
+  """Repeats a signal whose exception Python has dropped.
+
+  Nothing can be raised out of a callback of the garbage collector, and jax has
+  one: a signal that came there would be lost.
+  """
+  signals = {_Terminated: signal.SIGTERM, KeyboardInterrupt: signal.SIGINT}
+  lost = signals.get(unraisable.exc_type)
+  if lost is None:
+    sys.__unraisablehook__(unraisable)
+  else:  # From outside of this hook, which drops exceptions too.
+    threading.Timer(0.01, os.kill, (os.getpid(), lost)).start()
 
 
 def _fail(message: object, code: int) -> int:

@@ -8,6 +8,8 @@ import contextlib
 import hashlib
 import json
 import os
+import re
+import uuid
 from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO
 
@@ -16,6 +18,8 @@ from etils import epath
 from inpars_tpu import errors
 
 PathLike = str | os.PathLike
+
+_SHARED_TEMPORARY = re.compile(r'.+\.[0-9a-f]{32}\.tmp')
 
 _digests: dict[tuple[str, int, int], str] = {}  # (path, size, mtime) -> sha256
 
@@ -37,29 +41,58 @@ def must_be_file(path: PathLike, what: str) -> epath.Path:
 
 
 @contextlib.contextmanager
-def atomic_writer(path: PathLike) -> Iterator[BinaryIO]:
-  """Opens `path.tmp` to write bytes; `path` appears whole or not at all."""
+def atomic_writer(
+  path: PathLike, *, shared: bool = False
+) -> Iterator[BinaryIO]:
+  """Opens `path.tmp` to write bytes; `path` appears whole or not at all.
+
+  Args:
+    path: the file.
+    shared: another process may write it at the same moment: the temporary is
+      `path.<random>.tmp`, one for each, and the last one to end stays. A killed
+      process leaves it behind, for `clear_temporaries`.
+  """
   path = epath.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
-  temporary = path.parent / f'{path.name}.tmp'
+  unique = f'.{uuid.uuid4().hex}' if shared else ''
+  temporary = path.parent / f'{path.name}{unique}.tmp'
   try:
     with temporary.open('wb') as stream:
       yield stream
-    temporary.replace(path)
-  except BaseException:
+    _rename(temporary, path, shared)
+  except BaseException as error:
     temporary.unlink(missing_ok=True)
+    if isinstance(error, OSError) and error.filename is None:
+      error.filename = str(path)  # A full disk says no name when it is written.
     raise
 
 
-def write_text(path: PathLike, text: str) -> None:
+def _rename(temporary: epath.Path, path: epath.Path, shared: bool) -> None:
+  try:
+    temporary.replace(path)
+  except FileNotFoundError:
+    # Another process may have written it too, and cleared what was left.
+    if not (shared and path.exists()):
+      raise
+
+
+def clear_temporaries(directory: PathLike) -> None:
+  """Removes what killed processes left of files that they shared."""
+  for path in epath.Path(directory).glob('*.tmp'):
+    if _SHARED_TEMPORARY.fullmatch(path.name):
+      path.unlink(missing_ok=True)
+
+
+def write_text(path: PathLike, text: str, *, shared: bool = False) -> None:
   """Writes a whole UTF-8 text file atomically."""
-  with atomic_writer(path) as stream:
+  with atomic_writer(path, shared=shared) as stream:
     stream.write(text.encode())
 
 
-def write_json(path: PathLike, value: Any) -> None:
+def write_json(path: PathLike, value: Any, *, shared: bool = False) -> None:
   """Writes one indented JSON value atomically."""
-  write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + '\n')
+  text = json.dumps(value, indent=1, ensure_ascii=False) + '\n'
+  write_text(path, text, shared=shared)
 
 
 def to_json_line(record: Any) -> bytes:
@@ -71,10 +104,12 @@ def to_json_line(record: Any) -> bytes:
   return (json.dumps(record, ensure_ascii=False) + '\n').encode()
 
 
-def write_jsonl(path: PathLike, records: Iterable[Any]) -> int:
+def write_jsonl(
+  path: PathLike, records: Iterable[Any], *, shared: bool = False
+) -> int:
   """Writes records as JSON lines, atomically; returns how many."""
   count = 0
-  with atomic_writer(path) as stream:
+  with atomic_writer(path, shared=shared) as stream:
     for record in records:
       stream.write(to_json_line(record))
       count += 1

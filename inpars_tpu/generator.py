@@ -22,6 +22,7 @@ from inpars_tpu import (
   tokenizer,
 )
 from inpars_tpu import mesh as mesh_lib
+from inpars_tpu.gptj import config as config_lib
 from inpars_tpu.gptj import convert, decode, model, sharding
 
 # Rows are filled anew when so large a part of the batch is free: fewer wait,
@@ -58,9 +59,8 @@ class GPTJ:
     mesh: str | None = None,
   ):
     """Loads a Hugging Face directory; see `load`."""
-    self.tokenizer = check(directory)
+    self.tokenizer, self.config = check(directory)
     self.dtype = dtype
-    self.config = convert.check(directory)
     self._weight_bytes = convert.num_bytes(
       self.config, jnp.dtype(dtype), weights
     )
@@ -305,8 +305,11 @@ class GPTJ:
 
 def check(
   directory: files.PathLike, mesh: str | None = None
-) -> tokenizer.GPT2Tokenizer:
+) -> tuple[tokenizer.GPT2Tokenizer, config_lib.GPTJConfig]:
   """Checks a generator's directory, and a mesh, without reading a weight.
+
+  Returns:
+    Its tokenizer, its config.
 
   Raises:
     InputError: as `GPTJ.load`.
@@ -317,7 +320,7 @@ def check(
     mesh_lib.check(shape, sharding.counts(config))
   tokens = tokenizer.GPT2Tokenizer(directory)
   model_dir.check_vocabulary(directory, tokens.num_tokens, config.vocab_size)
-  return tokens
+  return tokens, config
 
 
 def _begin(params, *, config, mesh, num_rows, num_slots, max_new_tokens):

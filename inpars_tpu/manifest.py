@@ -65,7 +65,8 @@ class Job:
     }
     if not self.is_directory:
       record['sha256'] = files.sha256(self.output)
-    files.write_json(manifest_path(self.output, self.is_directory), record)
+    path = manifest_path(self.output, self.is_directory)
+    files.write_json(path, record, shared=self.is_directory)
     self._clean()
     _log.info(
       '%s: wrote %s in %.1f s', self.verb, self.output, record['seconds']
@@ -75,9 +76,10 @@ class Job:
     return self.output.parent / f'{self.output.name}.parts'
 
   def _clean(self) -> None:
-    """Removes what was only needed to resume."""
+    """Removes what was only needed to resume, and what a kill left."""
     if self.is_directory:
       (self.output / PARTIAL_NAME).unlink(missing_ok=True)
+      files.clear_temporaries(self.output)
     elif self._parts().exists():
       self._parts().rmtree()
 
@@ -115,11 +117,18 @@ def begin_directory(
   """As `begin_file`, for an output that is a directory.
 
   A directory that holds files and no manifest is not ours to fill, unless
-  `shared` says that others keep files there too.
+  `shared` says that others keep files there too. Several processes may begin
+  it, and end it, at the same moment.
   """
   job = _begin(verb, output, True, settings, inputs)
   if not job.is_complete:
-    _begin_directory(job.output, job.output, job.identity, shared=shared)
+    try:
+      _begin_directory(job.output, job.output, job.identity, shared=shared)
+    except errors.InputError:
+      if read(output) is None:
+        raise
+      # Another process has ended it since.
+      return _begin(verb, output, True, settings, inputs)
   return job
 
 
@@ -196,18 +205,24 @@ def _begin_directory(directory, output, identity, *, shared=False) -> None:
   if marker.exists():
     _check_same(output, files.read_json(marker, 'manifest'), identity)
     return
-  marker_being_written = f'{PARTIAL_NAME}.tmp'  # Killed in this very function.
   if (
     not shared
     and directory.exists()
-    and any(entry.name != marker_being_written for entry in directory.iterdir())
+    and not all(_is_marker(entry.name) for entry in directory.iterdir())
   ):
     raise errors.InputError(
       f'{directory} holds files that no inpars-tpu command began; '
       'give another --output'
     )
   directory.mkdir(parents=True, exist_ok=True)
-  files.write_json(marker, identity)
+  files.write_json(marker, identity, shared=True)
+
+
+def _is_marker(name: str) -> bool:
+  """The marker, or one half-written: another process, or one that is dead."""
+  return name == PARTIAL_NAME or (
+    name.startswith(f'{PARTIAL_NAME}.') and name.endswith('.tmp')
+  )
 
 
 def _comparable(identity: Mapping[str, Any]) -> dict[str, Any]:

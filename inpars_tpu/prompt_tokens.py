@@ -6,27 +6,30 @@ numpy only: knows no network.
 Axis letters: F prompts of a group, S padded tokens.
 """
 
+import concurrent.futures
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from inpars_tpu import prompts, tokenizer
+from inpars_tpu import errors, prompts, tokenizer
 
 # Own tokens are padded to one of a few lengths, multiples of 8 (a TPU's
 # sublanes): each is a program to compile.
 _MAX_BUCKETS = 8
 _BUCKET_MULTIPLE = 8
 
+_CHUNK = 1_024  # Documents tokenised at once: 100 MB of what tokenizers keeps.
+
 
 @dataclasses.dataclass(frozen=True)
 class Prompts:
   """Tokenised prompts of a list of documents."""
 
-  texts: list[str]
   prefix: list[int]  # Tokens that all prompts that fit begin with.
-  own: list[list[int] | None]  # What follows; None where it does not fit.
+  own: list[np.ndarray | None]  # [S] int32, what follows; None: does not fit.
   buckets: list[int]  # Lengths that own tokens are padded to, ascending.
+  num_chars: list[int]  # Of each document that its prompt has.
   num_cut: int  # Documents cut to max_document_tokens.
 
   @property
@@ -42,41 +45,84 @@ def build(
   *,
   max_document_tokens: int,
   max_prompt_tokens: int,
+  is_cancelled: Callable[[], bool] = lambda: False,
 ) -> Prompts:
   """Cuts documents, tokenises prompts, finds the tokens that all share.
 
   A prompt of more than `max_prompt_tokens` has no own tokens, and plays no
   part in the prefix.
+
+  Args:
+    tokens: the generator's tokenizer.
+    prompt: the template.
+    documents: texts.
+    max_document_tokens: longer documents are cut there.
+    max_prompt_tokens: what the context leaves for a prompt.
+    is_cancelled: asked every second or so, where this is another thread.
+
+  Raises:
+    InputError: as `check_room`.
+    CancelledError: `is_cancelled` said so.
   """
-  cut = [tokens.cut(text, max_document_tokens) for text in documents]
-  texts = [prompt.build(text) for text in cut]
-  ids = tokens.encode(texts)
-  fitting = [row for row in ids if len(row) <= max_prompt_tokens]
+  check_room(tokens, prompt, max_prompt_tokens)
+  # What no document can change is tokenised once.
+  head, before = tokens.split(prompt.before)
+  head_ids = tokens.encode([head])[0]
+  rest = prompts.Prompt(before, prompt.after)
+  num_chars: list[int] = []
+  rows: list[np.ndarray | None] = []
+  for start in range(0, len(documents), _CHUNK):
+    if is_cancelled():
+      raise concurrent.futures.CancelledError
+    cut = tokens.cut(documents[start : start + _CHUNK], max_document_tokens)
+    num_chars += map(len, cut)
+    rows += [
+      np.array(ids, np.int32)
+      if len(head_ids) + len(ids) <= max_prompt_tokens
+      else None
+      for ids in tokens.encode([rest.build(text) for text in cut])
+    ]
+  fitting = [row for row in rows if row is not None]
   length = _shared_length(fitting)
   return Prompts(
-    texts=texts,
-    prefix=fitting[0][:length] if fitting else [],
-    own=[row[length:] if len(row) <= max_prompt_tokens else None
-         for row in ids],
+    prefix=[*head_ids, *fitting[0][:length].tolist()] if fitting else [],
+    own=[None if row is None else row[length:] for row in rows],
     buckets=choose_buckets([len(row) - length for row in fitting]),
-    num_cut=sum(a != b for a, b in zip(cut, documents, strict=True)),
-  )  # fmt: skip
+    num_chars=num_chars,
+    num_cut=sum(
+      count < len(text)
+      for count, text in zip(num_chars, documents, strict=True)
+    ),
+  )
 
 
-def _shared_length(prompts_tokens: Sequence[Sequence[int]]) -> int:
+def check_room(
+  tokens: tokenizer.GPT2Tokenizer,
+  prompt: prompts.Prompt,
+  max_prompt_tokens: int,
+) -> None:
+  """Raises InputError where the prompt does not fit without any document."""
+  num_tokens = len(tokens.encode([prompt.build('')])[0])
+  if num_tokens > max_prompt_tokens:
+    raise errors.InputError(
+      f'the prompt has {num_tokens} tokens without any document; the context '
+      f'of {tokens.directory} less MAX_NEW_TOKENS holds {max_prompt_tokens}'
+    )
+
+
+def _shared_length(rows: Sequence[np.ndarray]) -> int:
   """Length of the longest common prefix; leaves each prompt one own token."""
-  if not prompts_tokens:
+  if not rows:
     return 0
-  first, last = min(prompts_tokens), max(prompts_tokens)
-  shortest = min(map(len, prompts_tokens))
-  length = 0
-  while length < shortest - 1 and first[length] == last[length]:
-    length += 1
+  length = min(map(len, rows)) - 1
+  for row in rows:
+    differs = np.flatnonzero(row[:length] != rows[0][:length])
+    length = int(differs[0]) if len(differs) else length
   return length
 
 
 def group(
-  indices: Sequence[int], own: Sequence[list[int] | None], size: int
+  indices: Sequence[int], own: Sequence[Sequence[int] | None], size: int
 ) -> list[list[int | None]]:
   """Prompts of like length, `size` at a time, longest first.
 
@@ -128,7 +174,7 @@ def choose_buckets(
 
 
 def pad(
-  prompts: Sequence[list[int] | None], buckets: Sequence[int]
+  prompts: Sequence[Sequence[int] | None], buckets: Sequence[int]
 ) -> tuple[np.ndarray, np.ndarray]:
   """Token lists -> [F, S] int32, 0 on the right, and lengths [F] int32."""
   longest = max(len(ids) for ids in prompts if ids is not None)

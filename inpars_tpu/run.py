@@ -20,12 +20,10 @@ from inpars_tpu import (
   files,
   filter,  # The stage, not the builtin.
   generate,
-  generator,
   index,
   manifest,
   monot5,
   negatives,
-  prompts,
   report,
   rerank,
   sample,
@@ -134,8 +132,7 @@ def check(plan: Plan, folder: epath.Path, has_test: bool) -> None:
         f'{folder / "qrels/test.tsv"} judges queries that queries.jsonl '
         f'lacks: {", ".join(unknown[:5])}'
       )
-  prompts.load(plan.recipe.PROMPT, plan.data_dir)
-  generator.check(plan.generator)
+  generate.check(plan.generator, plan.recipe, plan.data_dir)
   for model in {plan.reranker, plan.filter_model} - {None}:
     monot5.check(model, label_words=plan.label_words)
   train.check(plan.recipe, plan.engine)

@@ -4,6 +4,7 @@ One owner for which files a tokenizer is read from. Adds no end-of-text token:
 callers do.
 """
 
+import re
 from collections.abc import Sequence
 
 from etils import epath
@@ -11,6 +12,7 @@ from etils import epath
 from inpars_tpu import errors, files
 
 _END_OF_TEXT = '<|endoftext|>'
+_LONE_NEWLINE = re.compile(r'(?<=[!-~])\n(?=[!-~])')
 
 
 class GPT2Tokenizer:
@@ -51,12 +53,29 @@ class GPT2Tokenizer:
     )
     return [encoding.ids for encoding in encodings]
 
-  def cut(self, text: str, max_tokens: int) -> str:
-    """The text up to the character where its `max_tokens`-th token ends."""
-    encoding = self._tokenizer.encode(text, add_special_tokens=False)
-    if len(encoding.ids) <= max_tokens:
-      return text
-    return text[: encoding.offsets[max_tokens - 1][1]]
+  def cut(self, texts: Sequence[str], max_tokens: int) -> list[str]:
+    """Each text up to the character where its `max_tokens`-th token ends."""
+    encodings = self._tokenizer.encode_batch(
+      list(texts), add_special_tokens=False
+    )
+    return [
+      text
+      if len(encoding) <= max_tokens
+      else text[: encoding.offsets[max_tokens - 1][1]]
+      for text, encoding in zip(texts, encodings, strict=True)
+    ]
+
+  def split(self, text: str) -> tuple[str, str]:
+    """Cuts a text where no token can cross, as late as one is known.
+
+    After a newline between two characters that print: GPT-2's pattern makes
+    such a newline a word of its own. The tokens of the whole are those of the
+    two parts, whatever is added at the end.
+
+    split('a b\nc d') -> ('a b\n', 'c d'); split('a b') -> ('', 'a b')
+    """
+    place = max((m.end() for m in _LONE_NEWLINE.finditer(text)), default=0)
+    return text[:place], text[place:]
 
   def decode(self, ids: Sequence[int]) -> str:
     """Text of token ids, without <|endoftext|>, as the toolkit has it."""

@@ -52,6 +52,24 @@ _MESH = Flag(
 _LANGUAGE = Flag('language', 'analyzer of the index', default='en')
 _TEST_QUERIES = _need('queries', 'queries.jsonl (_id, text)')
 _WORK_DIR = _need('work_dir', 'where everything is written, and resumed from')
+# Of a verb whose output is many files; processes.from_flags reads them.
+PROCESSES = (
+  Flag(
+    'shard_index',
+    'this process, from 0, of --num_shards that share only the output',
+  ),
+  Flag('num_shards', 'how many processes share the output'),
+  Flag(
+    'process_id',
+    "this process, from 0, of --num_processes that meet in JAX's runtime",
+  ),
+  Flag('num_processes', 'how many processes meet'),
+  Flag(
+    'coordinator_address',
+    'HOST:PORT of process 0, where they meet; "auto", and no other of these '
+    'flags, on a TPU pod or under Slurm or Open MPI',
+  ),
+)
 
 VERBS: Mapping[str, Verb] = {
   'demo': Verb(
@@ -103,12 +121,7 @@ VERBS: Mapping[str, Verb] = {
       _need('output', 'directory of query shards'),
       Flag('data_dir', 'where downloaded prompts are', default='data'),
       Flag('save_prompts', 'keep each prompt beside its query', boolean=True),
-      Flag(
-        'shard_index',
-        'which of num_shards processes this is, that share only the output',
-        default='0',
-      ),
-      Flag('num_shards', 'how many processes there are', default='1'),
+      *PROCESSES,
       _MESH,
     ),
   ),

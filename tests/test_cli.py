@@ -2,6 +2,7 @@ import errno
 import json
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 
@@ -91,6 +92,7 @@ def test_switches():
 
 @pytest.mark.parametrize('error,code,words', [
   (OSError(errno.ENOSPC, 'No space', 'out.jsonl'), 1, 'no space left on the'),
+  (OSError(errno.EDQUOT, 'Quota', 'out.jsonl'), 1, 'on the disk: out.jsonl'),
   (MemoryError('8 GB'), 1, 'out of memory: 8 GB'),
   (RuntimeError('RESOURCE_EXHAUSTED: 9 GB\nmore'), 1, 'GENERATOR_BATCH_SIZE'),
   (KeyboardInterrupt(), 75, 'give the same command again'),
@@ -135,6 +137,39 @@ def loaded_by(*argv) -> list[str]:
   )
   assert done.returncode == 0, done.stderr
   return json.loads(done.stdout.splitlines()[-1])
+
+
+INTERRUPTED_IN_A_CALLBACK = """
+import gc, os, signal, sys, time
+from inpars_tpu import cli, sample
+
+number = int(sys.argv.pop())
+
+def interrupt(phase, info):
+  gc.callbacks.remove(interrupt)
+  os.kill(os.getpid(), number)
+
+def main(args):
+  gc.callbacks.append(interrupt)
+  gc.collect()
+  time.sleep(5)
+
+sample.main = main
+cli.run_and_exit()
+"""
+
+
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
+def test_signal_in_a_callback_is_not_lost(number):
+  done = subprocess.run(
+    [
+      sys.executable, '-c', INTERRUPTED_IN_A_CALLBACK,
+      'sample', '--corpus=x', '--output=y', str(number.value),
+    ],
+    capture_output=True, text=True,
+  )  # fmt: skip
+  assert done.returncode == cli.INTERRUPTED
+  assert done.stderr.startswith('inpars-tpu: interrupted')
 
 
 def test_help_and_evaluate_import_nothing_heavy(tmp_path):

@@ -1,3 +1,4 @@
+import errno
 import pathlib
 
 import pytest
@@ -25,6 +26,38 @@ def test_what_is_cut_off_leaves_the_old_file(tmp_path, reason):
     raise reason
   assert path.read_text() == 'old'
   assert list(tmp_path.iterdir()) == [path]
+
+
+def test_two_processes_write_one_file(tmp_path):
+  path = tmp_path / 'out.txt'
+  with files.atomic_writer(path, shared=True) as stream:
+    stream.write(b'one')
+    files.write_text(path, 'two', shared=True)
+    assert path.read_text() == 'two'
+  assert path.read_text() == 'one'
+  assert list(tmp_path.iterdir()) == [path]
+
+
+def test_another_process_clears_what_it_takes_for_left(tmp_path):
+  path = tmp_path / 'out.txt'
+  (tmp_path / 'other.tmp').touch()
+  with pytest.raises(FileNotFoundError):
+    with files.atomic_writer(path, shared=True):
+      files.clear_temporaries(tmp_path)
+  with files.atomic_writer(path, shared=True) as stream:
+    stream.write(b'one')
+    files.write_text(path, 'two', shared=True)
+    files.clear_temporaries(tmp_path)
+  assert path.read_text() == 'two'
+  assert (tmp_path / 'other.tmp').exists()
+
+
+def test_full_disk_names_the_file(tmp_path):
+  path = tmp_path / 'out.txt'
+  with pytest.raises(OSError) as caught, files.atomic_writer(path):
+    raise OSError(errno.ENOSPC, 'No space left on device')
+  assert caught.value.filename == str(path)
+  assert list(tmp_path.iterdir()) == []
 
 
 def test_json_lines_keep_their_letters(tmp_path):

@@ -152,11 +152,29 @@ def test_digest_of_a_folder_leaves_manifests_out(tmp_path):
 
 def test_killed_while_the_marker_was_written(tmp_path):
   (tmp_path / 'folder').mkdir()
-  (tmp_path / 'folder' / 'manifest.partial.json.tmp').write_text('{"comm')
-  assert not begin_folder(tmp_path).is_complete
-  assert [p.name for p in (tmp_path / 'folder').iterdir()] == [
-    'manifest.partial.json'
-  ]
+  left = f'manifest.partial.json.{"0a" * 16}.tmp'
+  (tmp_path / 'folder' / left).write_text('{"comm')
+  job = begin_folder(tmp_path)
+  assert not job.is_complete
+  assert sorted(p.name for p in (tmp_path / 'folder').iterdir()) == [
+    'manifest.partial.json', left
+  ]  # fmt: skip
+  job.finish()
+  assert [p.name for p in (tmp_path / 'folder').iterdir()] == ['manifest.json']
+
+
+def test_another_process_ends_it_while_this_one_begins(tmp_path, monkeypatch):
+  begin_marker = manifest._begin_directory
+
+  def be_late(directory, *args, **kwargs):
+    monkeypatch.undo()
+    other = begin_folder(tmp_path)
+    (directory / 'shard').write_text('done')
+    other.finish()
+    begin_marker(directory, *args, **kwargs)
+
+  monkeypatch.setattr(manifest, '_begin_directory', be_late)
+  assert begin_folder(tmp_path).is_complete
 
 
 def test_killed_between_manifest_and_clean_up(made):

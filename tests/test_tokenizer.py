@@ -28,13 +28,36 @@ def test_end_of_text_is_one_token_and_is_not_written(gpt2):
 def test_cut_is_at_the_character_where_the_token_ends(gpt2):
   text = 'the  bird\nsleeps near'
   num_tokens = len(gpt2.encode([text])[0])
-  cuts = [gpt2.cut(text, n) for n in range(1, num_tokens + 2)]
+  cuts = [gpt2.cut([text], n)[0] for n in range(1, num_tokens + 2)]
   assert all(text.startswith(cut) for cut in cuts)
   assert cuts[0] == 'the'
   assert cuts[-2:] == [text, text]
   assert [len(gpt2.encode([c])[0]) for c in cuts[:-1]] == list(
     range(1, num_tokens + 1)
   )
+
+
+def test_cut_of_several(gpt2):
+  assert gpt2.cut(['the bird', '', 'Größe'], 1) == ['the', '', 'G']
+
+
+@pytest.mark.parametrize('text,parts', [
+  ('a b\nc d', ('a b\n', 'c d')),
+  ('a:\nb\n\nc:\n(d', ('a:\nb\n\nc:\n', '(d')),
+  ('a b', ('', 'a b')),
+  ('a\n b', ('', 'a\n b')),
+  ('a \nb', ('', 'a \nb')),
+  ('a\n\nb', ('', 'a\n\nb')),
+  ('a\n', ('', 'a\n')),
+  ('é\nb', ('', 'é\nb')),
+  ('', ('', '')),
+])  # fmt: skip
+def test_split_is_after_a_newline_on_its_own(gpt2, text, parts):
+  assert gpt2.split(text) == parts
+  ends = ['', ' x', '\nx', '\n\n', '1\x00é 日本', '<|endoftext|>']
+  for end in ends:
+    head, rest = gpt2.encode([parts[0], parts[1] + end])
+    assert head + rest == gpt2.encode([text + end])[0]
 
 
 def test_every_token_with_a_newline_ends_a_query(gpt2):
