@@ -19,13 +19,14 @@ from inpars_tpu import recipe as recipe_lib
 
 _log = logging.getLogger(__name__)
 
-# What a query depends on. GENERATOR_BATCH_SIZE only fits the work to the
-# memory: a run that ran out of it goes on with less.
+# What a query depends on. GENERATOR_BATCH_SIZE and --mesh only fit the work to
+# the memory: a run that ran out of it goes on with less.
 _MACROS = (
   'PROMPT',
   'MAX_DOCUMENT_TOKENS',
   'MAX_NEW_TOKENS',
   'GENERATOR_DTYPE',
+  'GENERATOR_WEIGHTS',
 )
 SHARD_DOCUMENTS = 1_024
 
@@ -44,6 +45,7 @@ def main(args) -> None:
     save_prompts=args.save_prompts,
     shard_index=int(args.shard_index),
     num_shards=int(args.num_shards),
+    mesh=args.mesh,
   )
 
 
@@ -57,6 +59,7 @@ def generate(
   save_prompts: bool = False,
   shard_index: int = 0,
   num_shards: int = 1,
+  mesh: str | None = None,
 ) -> None:
   """Writes the query shards of documents.jsonl; goes on where it was cut off.
 
@@ -73,10 +76,12 @@ def generate(
     save_prompts: keep each prompt beside its query.
     shard_index: which process this is, from 0.
     num_shards: of so many.
+    mesh: as `generator.GPTJ.load` takes it.
 
   Raises:
     InputError: malformed documents, an unknown prompt, a model that is not a
-      GPT-J, an output that was begun with other settings.
+      GPT-J, an output that was begun with other settings, a mesh that does
+      not fit the devices or the model.
   """
   if not 0 <= shard_index < num_shards:
     raise errors.InputError(
@@ -84,7 +89,7 @@ def generate(
     )
   prompt = prompts.load(recipe.PROMPT, data_dir)
   documents = collection.read_documents(documents_path)
-  generator.check(model_path)
+  generator.check(model_path, mesh)
   job = manifest.begin_directory(
     'generate',
     output,
@@ -94,7 +99,9 @@ def generate(
   )
   if job.is_complete:
     return
-  gptj = generator.GPTJ.load(model_path, recipe.GENERATOR_DTYPE)
+  gptj = generator.GPTJ.load(
+    model_path, recipe.GENERATOR_DTYPE, recipe.GENERATOR_WEIGHTS, mesh
+  )
   built = gptj.build_prompts(
     [document['text'] for document in documents],
     prompt,

@@ -21,10 +21,13 @@ from inpars_tpu import (
   prompts,
   tokenizer,
 )
-from inpars_tpu.gptj import convert, decode, model
+from inpars_tpu import mesh as mesh_lib
+from inpars_tpu.gptj import convert, decode, model, sharding
 
 # Rows are filled anew when so large a part of the batch is free.
 _FILLS_PER_BATCH = 4
+# Of a row, for the choice of a mesh: the method's 256 and 64 tokens.
+_USUAL_SLOTS = 320
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,24 +45,52 @@ NO_QUERY = Query('', [], True)  # Of a prompt that does not fit.
 class GPTJ:
   """A generator: GPT-J with its tokenizer."""
 
-  def __init__(self, directory: files.PathLike, dtype: str = 'bfloat16'):
+  def __init__(
+    self,
+    directory: files.PathLike,
+    dtype: str = 'bfloat16',
+    weights: str | None = None,
+    mesh: str | None = None,
+  ):
     """Loads a Hugging Face directory; see `load`."""
     self.tokenizer = check(directory)
     self.dtype = dtype
-    self.config, self._params = convert.load(directory, jnp.dtype(dtype))
+    self.config = convert.check(directory)
+    self._weight_bytes = convert.num_bytes(
+      self.config, jnp.dtype(dtype), weights
+    )
+    self._mesh = self._make_mesh(mesh)
+    self._shape = mesh_lib.shape_of(self._mesh)
+    self.config, self._params = convert.load(
+      directory, jnp.dtype(dtype), weights=weights, mesh=self._mesh
+    )
     is_stop = np.zeros(self.config.vocab_size, bool)
     is_stop[self.tokenizer.ids_with_newline()] = True
     self._is_stop = jnp.asarray(is_stop)
 
   @classmethod
-  def load(cls, directory: files.PathLike, dtype: str = 'bfloat16') -> 'GPTJ':
-    """Loads a Hugging Face directory of a GPT-J.
+  def load(
+    cls,
+    directory: files.PathLike,
+    dtype: str = 'bfloat16',
+    weights: str | None = None,
+    mesh: str | None = None,
+  ) -> 'GPTJ':
+    """Loads a Hugging Face directory of a GPT-J onto this process's devices.
+
+    Args:
+      directory: of the model.
+      dtype: of weights and activations.
+      weights: 'int8': the layers' kernels are quantised as they are read.
+      mesh: 'data=2,model=4': how many parts a batch and the weights are in;
+        None: as few parts of the weights as fit the memory.
 
     Raises:
       InputError: no such directory, another architecture, tensors that do not
-        fit config.json, a tokenizer that does not fit the embedding.
+        fit config.json, a tokenizer that does not fit the embedding; a mesh
+        that is not of all devices, or does not divide the heads.
     """
-    return cls(directory, dtype)
+    return cls(directory, dtype, weights, mesh)
 
   def generate(
     self,
@@ -119,7 +150,7 @@ class GPTJ:
   def read_prefix(self, built: prompt_tokens.Prompts) -> model.Prefix:
     """Keys and values of the shared prefix: computed once for all rows."""
     tokens = jnp.asarray(built.prefix, jnp.int32)
-    return _read_prefix(self._params, self.config, tokens)
+    return _read_prefix(self._params, self.config, tokens, self._mesh)
 
   def write_queries(
     self,
@@ -140,25 +171,32 @@ class GPTJ:
       prefix: from `read_prefix`.
       chosen: indices of prompts.
       max_new_tokens: a query that has not ended by then is cut.
-      batch_size: rows decoded together; None fits them to the memory.
+      batch_size: rows decoded together, rounded up to a multiple of the mesh's
+        data axis; None fits them to the memory.
     """
     num_prompt_slots = built.buckets[-1] if built.buckets else 0
+    num_parts = self._shape.data  # Of the rows, each filled apart.
     num_rows = batch_size or self._fit(num_prompt_slots + max_new_tokens)
+    part_rows = -(-num_rows // num_parts)
+    num_rows = part_rows * num_parts
     fitting = [i for i in chosen if built.own[i] is not None]
-    num_filled = max(1, num_rows // _FILLS_PER_BATCH)
+    num_filled = max(1, part_rows // _FILLS_PER_BATCH)
     groups = collections.deque(
-      prompt_tokens.group(fitting, built.own, num_filled)
+      prompt_tokens.group(fitting, built.own, num_filled * num_parts)
     )
-    rows = decode.empty_rows(num_rows, max_new_tokens)
-    cache = model.empty_cache(
-      self._params, self.config, num_rows, num_prompt_slots + max_new_tokens
+    rows, cache = self._begin(
+      num_rows, num_prompt_slots + max_new_tokens, max_new_tokens
     )
     holds: dict[int, int] = {}  # Row -> index of its prompt.
     while groups or holds:
-      free = [row for row in range(num_rows) if row not in holds]
-      while groups and len(free) >= len(groups[0]):
+      free = [
+        [row for row in range(start, start + part_rows) if row not in holds]
+        for start in range(0, num_rows, part_rows)
+      ]
+      while groups and min(map(len, free)) >= num_filled:
         group = groups.popleft()
-        places, free = free[: len(group)], free[len(group) :]
+        places = [row for part in free for row in part[:num_filled]]
+        free = [part[num_filled:] for part in free]
         rows, cache = self._fill(prefix, built, group, places, rows, cache)
         holds |= {
           row: index
@@ -173,7 +211,8 @@ class GPTJ:
         cache,
         is_stop=self._is_stop,
         num_prompt_slots=num_prompt_slots,
-        min_done=np.int32(len(groups[0]) if groups else num_rows),
+        min_done=np.int32(num_filled if groups else part_rows),
+        mesh=self._mesh,
       )
       seen = jax.device_get(rows)
       for row in [row for row in holds if seen.is_done[row]]:
@@ -196,15 +235,42 @@ class GPTJ:
       cache,
       is_stop=self._is_stop,
       is_filler=np.array([index is None for index in group]),
+      mesh=self._mesh,
     )
+
+  def _begin(self, num_rows, num_slots, max_new_tokens):
+    """Rows that have nothing to do, and their cache."""
+    begin = functools.partial(
+      _begin, config=self.config, mesh=self._mesh, num_rows=num_rows,
+      num_slots=num_slots, max_new_tokens=max_new_tokens,
+    )  # fmt: skip
+    # Jitted, no device ever holds the whole of a cache that has parts.
+    return (begin if self._mesh is None else jax.jit(begin))(self._params)
+
+  def _make_mesh(self, text: str | None) -> sharding.Mesh:
+    """The mesh that was asked for, or that fits; None for one device."""
+
+    def fits(shape: mesh_lib.Shape) -> bool:
+      return device.is_enough(self._fit_part(shape, _USUAL_SLOTS))
+
+    num_devices = jax.local_device_count()
+    shape = mesh_lib.resolve(
+      text, num_devices, sharding.counts(self.config), fits
+    )
+    return mesh_lib.make(shape) if num_devices > 1 else None
 
   def _fit(self, num_slots: int) -> int:
     """Rows whose cache and logits fit the memory."""
+    return self._shape.data * self._fit_part(self._shape, num_slots)
+
+  def _fit_part(self, shape: mesh_lib.Shape, num_slots: int) -> int:
+    """Rows of one part of a batch, on a mesh of this shape."""
     position_bytes = (
       2 * self.config.model_dim * self.config.num_layers
     ) * jnp.dtype(self.dtype).itemsize
+    row_bytes = num_slots * position_bytes + 4 * self.config.vocab_size
     return device.fit_rows(
-      num_slots * position_bytes + 4 * self.config.vocab_size
+      row_bytes / shape.model, self._weight_bytes / shape.model
     )
 
   def _to_query(self, rows: decode.Rows, row: int) -> Query:
@@ -219,58 +285,77 @@ class GPTJ:
     )
 
 
-def check(directory: files.PathLike) -> tokenizer.GPT2Tokenizer:
-  """Checks a generator's directory without reading a weight.
+def check(
+  directory: files.PathLike, mesh: str | None = None
+) -> tokenizer.GPT2Tokenizer:
+  """Checks a generator's directory, and a mesh, without reading a weight.
 
   Raises:
     InputError: as `GPTJ.load`.
   """
   config = convert.check(directory)
+  if mesh is not None:
+    shape = mesh_lib.parse(mesh, jax.local_device_count())
+    mesh_lib.check(shape, sharding.counts(config))
   tokens = tokenizer.GPT2Tokenizer(directory)
   model_dir.check_vocabulary(directory, tokens.num_tokens, config.vocab_size)
   return tokens
 
 
-@functools.partial(jax.jit, static_argnames='config')
-def _read_prefix(params, config, tokens):
-  return model.prefill_prefix(params, config, tokens)
+def _begin(params, *, config, mesh, num_rows, num_slots, max_new_tokens):
+  return sharding.constrain_batch(
+    decode.empty_rows(num_rows, max_new_tokens),
+    model.empty_cache(params, config, num_rows, num_slots),
+    mesh,
+  )
+
+
+@functools.partial(jax.jit, static_argnames=('config', 'mesh'))
+def _read_prefix(params, config, tokens, mesh):
+  prefix = model.prefill_prefix(params, config, tokens)
+  return sharding.constrain(prefix, mesh, sharding.PREFIX)
 
 
 @functools.partial(
-  jax.jit, static_argnames='config', donate_argnames=('rows', 'cache')
+  jax.jit, static_argnames=('config', 'mesh'), donate_argnames=('rows', 'cache')
 )
 def _fill(
   params, config, prefix, tokens, lengths, places, rows, cache, *,
-  is_stop, is_filler,
+  is_stop, is_filler, mesh,
 ):  # fmt: skip
   """Prefill of a group: a program for each padded length."""
+  tokens, lengths = sharding.constrain((tokens, lengths), mesh, ('rows',))
   logits, own = model.prefill(params, config, prefix, tokens, lengths)
   rows = decode.fill(
     rows, places, logits, lengths, is_stop=is_stop, is_filler=is_filler
   )
-  return rows, model.put_rows(cache, own, places)
+  cache = sharding.put_rows(cache, own, places, mesh)
+  return sharding.constrain_batch(rows, cache, mesh)
 
 
 @functools.partial(
   jax.jit,
-  static_argnames=('config', 'num_prompt_slots'),
+  static_argnames=('config', 'num_prompt_slots', 'mesh'),
   donate_argnames=('rows', 'cache'),
 )
 def _advance(
-  params, config, prefix, rows, cache, *, is_stop, num_prompt_slots, min_done
-):
-  """Decoding of all rows, until some are free: one program."""
+  params, config, prefix, rows, cache, *,
+  is_stop, num_prompt_slots, min_done, mesh,
+):  # fmt: skip
+  """Decoding of all rows, until some of each part are free: one program."""
 
   def step(tokens, positions, slot, is_visible, cache):
     return model.decode_step(
       params, config, prefix, tokens, positions, slot, is_visible, cache
     )
 
-  return decode.advance(
+  rows, cache = decode.advance(
     step,
     rows,
     cache,
     is_stop=is_stop,
     num_prompt_slots=num_prompt_slots,
     min_done=min_done,
+    num_parts=mesh_lib.shape_of(mesh).data,
   )
+  return sharding.constrain_batch(rows, cache, mesh)

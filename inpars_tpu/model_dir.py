@@ -84,9 +84,9 @@ class TensorReader:
       for name, shard in self._shard_of.items()
     }
 
-  def read(self, name: str) -> np.ndarray:
-    """One tensor, in the dtype that the file has."""
-    return self._open(self._shard_of[name]).read(name)
+  def read(self, name: str, index: tuple[slice, ...] = ()) -> np.ndarray:
+    """One tensor, or a part of it, in the dtype that the file has."""
+    return self._open(self._shard_of[name]).read(name, index)
 
   def check(
     self, expected: Mapping[str, tuple[int, ...]], ignored: Iterable[str] = ()
@@ -156,8 +156,10 @@ class _SafetensorsShard:
   def shape(self, name: str) -> tuple[int, ...]:
     return tuple(self._file.get_slice(name).get_shape())
 
-  def read(self, name: str) -> np.ndarray:
-    return self._file.get_tensor(name)
+  def read(self, name: str, index: tuple[slice, ...]) -> np.ndarray:
+    if not index:
+      return self._file.get_tensor(name)
+    return self._file.get_slice(name)[index]
 
 
 class _TorchShard:
@@ -185,10 +187,10 @@ class _TorchShard:
   def shape(self, name: str) -> tuple[int, ...]:
     return tuple(self._tensors[name].shape)
 
-  def read(self, name: str) -> np.ndarray:
+  def read(self, name: str, index: tuple[slice, ...]) -> np.ndarray:
     import torch
 
-    tensor = self._tensors[name]
+    tensor = self._tensors[name][index]
     if tensor.dtype == torch.bfloat16:  # numpy has it from ml_dtypes.
       return tensor.view(torch.int16).numpy().view(ml_dtypes.bfloat16)
     return tensor.numpy()

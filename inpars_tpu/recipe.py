@@ -75,6 +75,7 @@ MACROS: Mapping[str, Macro] = {
   'MAX_DOCUMENT_TOKENS': _integer(1),
   'MAX_NEW_TOKENS': _integer(1),
   'GENERATOR_DTYPE': _DTYPE,
+  'GENERATOR_WEIGHTS': _one_of(None, 'int8'),
   'GENERATOR_BATCH_SIZE': _optional_integer(1),
   'FILTER_BY': _one_of('reranker', 'log_probs', 'none'),
   'NUM_PAIRS': _integer(1),

@@ -44,6 +44,11 @@ _LABEL_WORDS = Flag(
   'words that the reranker was trained to say, "false,true", for a model '
   'that does not say so itself',
 )
+_MESH = Flag(
+  'mesh',
+  'parts of a batch and of the weights, "data=2,model=4"; default: as few '
+  'parts of the weights as fit the memory',
+)
 _LANGUAGE = Flag('language', 'analyzer of the index', default='en')
 _TEST_QUERIES = _need('queries', 'queries.jsonl (_id, text)')
 _WORK_DIR = _need('work_dir', 'where everything is written, and resumed from')
@@ -104,6 +109,7 @@ VERBS: Mapping[str, Verb] = {
         default='0',
       ),
       Flag('num_shards', 'how many processes there are', default='1'),
+      _MESH,
     ),
   ),
   'filter': Verb(

@@ -244,6 +244,33 @@ def test_wrong_shards(documents_path, model_path, tmp_path, capsys, flags):
   assert not output.exists()
 
 
+@pytest.mark.parametrize('mesh,message', [
+  ('modl=1', 'did you mean model?'),
+  ('data=3', 'is of 3 devices and there are 1; nearest: data=1,model=1'),
+])  # fmt: skip
+def test_wrong_mesh(
+  documents_path, model_path, tmp_path, capsys, mesh, message
+):
+  output = tmp_path / 'queries'
+  code = cli.main([
+    'generate', f'--documents={documents_path}', f'--model={model_path}',
+    f'--output={output}', "--gin.PROMPT='gbq'", f'--mesh={mesh}',
+  ])  # fmt: skip
+  assert code == cli.WRONG_INPUT
+  assert message in capsys.readouterr().err
+  assert not output.exists()
+
+
+def test_int8_weights_do_not_continue(
+  documents_path, model_path, macros, tmp_path
+):
+  run(documents_path, model_path, tmp_path / 'queries', macros)
+  bindings = {'PROMPT': repr(macros.PROMPT), 'GENERATOR_WEIGHTS': "'int8'"}
+  other = recipe.load([], BINDINGS | bindings)
+  with pytest.raises(errors.InputError, match='GENERATOR_WEIGHTS = None there'):
+    run(documents_path, model_path, tmp_path / 'queries', other)
+
+
 def test_other_settings_do_not_continue(
   documents_path, model_path, macros, tmp_path
 ):

@@ -26,7 +26,7 @@ def fill(rows, places, first_tokens, is_filler=None):
   )
 
 
-def advance(rows, min_done=None, step=count_up, cache=()):
+def advance(rows, min_done=None, step=count_up, cache=(), num_parts=1):
   return decode.advance(
     step,
     rows,
@@ -34,6 +34,7 @@ def advance(rows, min_done=None, step=count_up, cache=()):
     is_stop=IS_STOP,
     num_prompt_slots=PROMPT_SLOTS,
     min_done=jnp.int32(len(rows.is_done) if min_done is None else min_done),
+    num_parts=num_parts,
   )
 
 
@@ -101,6 +102,14 @@ def test_rows_are_filled_anew_while_others_go_on():
   np.testing.assert_array_equal(
     rows.tokens, [[5, 6, 7, 8, 9, 0], [7, 8, 9, 0, 0, 0], [0, 1, 2, 3, 4, 0]]
   )
+
+
+def test_enough_must_be_done_in_every_part():
+  rows = fill(decode.empty_rows(4, 6), [0, 1, 2, 3], [8, 7, 6, 5])
+  whole, _ = advance(rows, min_done=2)
+  np.testing.assert_array_equal(whole.is_done, [True, True, False, False])
+  parts, _ = advance(rows, min_done=1, num_parts=2)
+  np.testing.assert_array_equal(parts.is_done, [True, True, True, False])
 
 
 def test_enough_done_already_takes_no_step():

@@ -31,6 +31,11 @@ def test_round_trip_in_any_number_of_shards(tmp_path, max_shard_bytes):
   for name, tensor in TENSORS.items():
     assert reader.read(name).dtype == tensor.dtype
     np.testing.assert_array_equal(reader.read(name), tensor)
+    part = (slice(1, None),)
+    assert reader.read(name, part).dtype == tensor.dtype
+    np.testing.assert_array_equal(reader.read(name, part), tensor[part])
+  columns = (slice(None), slice(1, 2))
+  np.testing.assert_array_equal(reader.read('a', columns), [[1], [4]])
   assert not list(tmp_path.glob('*.tmp'))
 
 

@@ -1,17 +1,21 @@
 """GPT-J's weights: Hugging Face's names, and the tree that model.py wants.
 
 Linear kernels are transposed: torch keeps [out, in], model.py multiplies
-x @ [in, out].
+x @ [in, out]. On a mesh each device reads its part of a tensor and turns it.
 """
 
+import functools
+import math
 import os
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
+from inpars_tpu import mesh as mesh_lib
 from inpars_tpu import model_dir
 from inpars_tpu.gptj import config as config_lib
-from inpars_tpu.gptj import model
+from inpars_tpu.gptj import linear, model, sharding
 
 # Buffers of old transformers versions: masks that are no weights.
 _IGNORED = (r'transformer\.h\.\d+\.attn\.(bias|masked_bias|embed_positions)',)
@@ -36,6 +40,18 @@ _OUTER_NAMES = {
   ('head', 'kernel'): 'lm_head.weight',
   ('head', 'bias'): 'lm_head.bias',
 }
+
+# What a layer multiplies: nearly all of the weights. The head stays whole:
+# it chooses the token.
+_QUANTISED = (
+  ('query',),
+  ('key',),
+  ('value',),
+  ('out',),
+  ('mlp_in', 'kernel'),
+  ('mlp_out', 'kernel'),
+)
+_quantise = jax.jit(linear.quantise)
 
 
 def hf_shapes(config: config_lib.GPTJConfig) -> dict[str, tuple[int, ...]]:
@@ -74,32 +90,65 @@ def check(directory: str | os.PathLike) -> config_lib.GPTJConfig:
 
 
 def load(
-  directory: str | os.PathLike, dtype: jnp.dtype
+  directory: str | os.PathLike,
+  dtype: jnp.dtype,
+  *,
+  weights: str | None = None,
+  mesh: sharding.Mesh = None,
 ) -> tuple[config_lib.GPTJConfig, model.Params]:
-  """Reads a directory's weights, one tensor at a time, in `dtype`.
+  """Reads a directory's weights, one tensor at a time.
+
+  Args:
+    directory: a Hugging Face directory, of any float dtype.
+    dtype: of the weights, and so of the activations.
+    weights: 'int8': the layers' kernels are quantised as they are read.
+    mesh: each device reads its part of a tensor; None: one device.
 
   Raises:
     InputError: as `check`.
   """
   config, reader = _open(directory)
+  rules = sharding.rules(config, mesh)
 
-  def read(name: str, is_kernel: bool) -> jnp.ndarray:
-    tensor = reader.read(name)
+  def read(name: str, path: tuple[str, ...]):
+    is_kernel = path[-1] not in ('embedding', 'scale', 'bias')
+    if mesh is None:
+      array = jnp.asarray(np.asarray(reader.read(name)))
+    else:
+      axes = sharding.PARAMS[path][:: -1 if is_kernel else 1]
+      array = mesh_lib.place(
+        functools.partial(reader.read, name),
+        reader.shapes[name],
+        mesh_lib.sharding(mesh, axes, rules),
+      )
     # A kernel goes to the device as it lies in memory and is turned there.
-    array = jnp.asarray(np.asarray(tensor)).astype(dtype)
-    return array.T if is_kernel else array
+    array = array.T if is_kernel else array
+    if weights == 'int8' and path in _QUANTISED:
+      return _quantise(array)
+    return array.astype(dtype)
 
   params: model.Params = {}
   for path, name in _OUTER_NAMES.items():
-    _put(params, path, read(name, path == ('head', 'kernel')))
+    _put(params, path, read(name, path))
   params['layers'] = []
   for i in range(config.num_layers):
     layer: model.Params = {}
     for path, name in _LAYER_NAMES.items():
-      tensor = read(_LAYER.format(i) + name, path[-1] not in ('scale', 'bias'))
-      _put(layer, path, tensor)
+      _put(layer, path, read(_LAYER.format(i) + name, path))
     params['layers'].append(layer)
   return config, params
+
+
+def num_bytes(
+  config: config_lib.GPTJConfig, dtype: jnp.dtype, weights: str | None = None
+) -> int:
+  """What `load` puts on a device, scales of int8 kernels left out."""
+  quantised = tuple(_LAYER_NAMES[path] for path in _QUANTISED)
+  return sum(
+    math.prod(shape)
+    * (1 if weights == 'int8' and name.endswith(quantised) else dtype.itemsize)
+    for name, shape in hf_shapes(config).items()
+  )
 
 
 def _open(directory):

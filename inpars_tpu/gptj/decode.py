@@ -96,6 +96,7 @@ def advance(
   is_stop: jax.Array,
   num_prompt_slots: int,
   min_done: jax.Array,
+  num_parts: int = 1,
 ) -> tuple[Rows, Cache]:
   """Appends the most likely token to every row, until enough rows are done.
 
@@ -107,15 +108,16 @@ def advance(
     cache: [B, .., C, ..], the prompts of all rows in it.
     is_stop: [V] bool.
     num_prompt_slots: M.
-    min_done: [] int32; stops as soon as so many rows are done.
+    min_done: [] int32; stops as soon as so many rows of each part are done.
+    num_parts: equal parts, one after the other, that the rows are in.
   """
-  num_rows, max_new_tokens = rows.tokens.shape
-  every = jnp.arange(num_rows, dtype=jnp.int32)
+  max_new_tokens = rows.tokens.shape[1]
   prompt_slots = jnp.arange(num_prompt_slots, dtype=jnp.int32)[None]
   ring = jnp.arange(max_new_tokens, dtype=jnp.int32)[None]
 
   def keep_going(state: tuple[Rows, Cache]) -> jax.Array:
-    return jnp.sum(state[0].is_done, dtype=jnp.int32) < min_done
+    is_done = state[0].is_done.reshape(num_parts, -1)
+    return jnp.min(jnp.sum(is_done, axis=1, dtype=jnp.int32)) < min_done
 
   def body(state: tuple[Rows, Cache]) -> tuple[Rows, Cache]:
     rows, cache = state
@@ -130,7 +132,7 @@ def advance(
     )
     newest = jnp.maximum(rows.num_tokens - 1, 0)  # [B]
     logits, cache = decode_step(
-      rows.tokens[every, newest],
+      jnp.take_along_axis(rows.tokens, newest[:, None], axis=1)[:, 0],
       rows.lengths + newest,
       num_prompt_slots + place,
       is_visible,
@@ -143,18 +145,16 @@ def advance(
 
 def _append(rows: Rows, logits: jax.Array, is_stop: jax.Array) -> Rows:
   """Writes the next token of the rows that are not done."""
-  num_rows, max_new_tokens = rows.tokens.shape
+  max_new_tokens = rows.tokens.shape[1]
   best, log_prob = _choose(logits)
-  every = jnp.arange(num_rows, dtype=jnp.int32)
-  # A row that is done writes over what it has.
-  at = jnp.where(rows.is_done, 0, rows.num_tokens)
-  best = jnp.where(rows.is_done, rows.tokens[:, 0], best)
-  log_prob = jnp.where(rows.is_done, rows.log_probs[:, 0], log_prob)
+  # No indices: rows that lie on several devices are not looked up on others.
+  at = jnp.arange(max_new_tokens, dtype=jnp.int32)[None]
+  is_new = (at == rows.num_tokens[:, None]) & ~rows.is_done[:, None]  # [B, T]
   num_tokens = rows.num_tokens + (~rows.is_done).astype(jnp.int32)
   has_stopped = rows.has_stopped | (~rows.is_done & is_stop[best])
   return rows._replace(
-    tokens=rows.tokens.at[every, at].set(best),
-    log_probs=rows.log_probs.at[every, at].set(log_prob),
+    tokens=jnp.where(is_new, best[:, None], rows.tokens),
+    log_probs=jnp.where(is_new, log_prob[:, None], rows.log_probs),
     num_tokens=num_tokens,
     is_done=rows.is_done | has_stopped | (num_tokens == max_new_tokens),
     has_stopped=has_stopped,

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from inpars_tpu.gptj import config as config_lib
+from inpars_tpu.gptj import linear
 
 Config = config_lib.GPTJConfig
 Params = dict[str, Any]  # As `convert.load` makes it.
@@ -271,21 +272,21 @@ def put_rows(cache: Cache, new: Cache, rows: jax.Array) -> Cache:
 
 def _keys_values(layer, config, normal, positions) -> KeysValues:
   """[B, S, D] normalised inputs -> rotated keys, values [B, H, S, K]."""
-  keys = _heads(normal @ layer['key'], config)
+  keys = _heads(linear.multiply(normal, layer['key']), config)
   keys = rotate(keys, positions, config.rotary_dim)
-  values = _heads(normal @ layer['value'], config)
+  values = _heads(linear.multiply(normal, layer['value']), config)
   return KeysValues(keys.swapaxes(1, 2), values.swapaxes(1, 2))
 
 
 def _block(layer, config, x, normal, positions, prefix, own, bias):
   """Attention and MLP in parallel, both of the same normalised input."""
-  queries = _heads(normal @ layer['query'], config)
+  queries = _heads(linear.multiply(normal, layer['query']), config)
   queries = rotate(queries, positions, config.rotary_dim)
-  mixed = attend(queries, prefix, own, bias) @ layer['out']
-  inner = normal @ layer['mlp_in']['kernel']
+  mixed = linear.multiply(attend(queries, prefix, own, bias), layer['out'])
+  inner = linear.multiply(normal, layer['mlp_in']['kernel'])
   inner = inner + _like(layer['mlp_in']['bias'], inner)
   inner = jax.nn.gelu(inner, approximate=True)  # gelu_new.
-  outer = inner @ layer['mlp_out']['kernel']
+  outer = linear.multiply(inner, layer['mlp_out']['kernel'])
   return x + mixed + outer + _like(layer['mlp_out']['bias'], outer)
 
 

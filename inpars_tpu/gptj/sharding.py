@@ -1,0 +1,109 @@
+"""Which part of GPT-J each device of a mesh holds: Megatron's way.
+
+Query, key, value and the MLP's first kernel are parted by what they put out,
+the attention's output and the MLP's second kernel by what they take in: a layer
+sums over the devices twice (arXiv:1909.08053, section 3). The shared prefix and
+the cache are parted by heads, the cache by rows too, embedding and head by
+vocabulary: the token is chosen where the logits are.
+
+No mesh is one device: nothing here changes its programs.
+"""
+
+from typing import Any
+
+import jax
+
+from inpars_tpu import mesh as mesh_lib
+from inpars_tpu.gptj import config as config_lib
+from inpars_tpu.gptj import decode, model
+
+Mesh = jax.sharding.Mesh | None
+
+# The one table: GPT-J's axes -> the mesh's.
+RULES: mesh_lib.Rules = {
+  'rows': 'data',
+  'heads': 'model',  # In a kernel: the dimensions of all heads.
+  'mlp': 'model',
+  'vocab': 'model',
+  'embed': None,
+}
+# Our path of a parameter, layers without their number -> its axes.
+PARAMS: dict[tuple[str, ...], tuple[str, ...]] = {
+  ('embedding',): ('vocab', 'embed'),
+  ('norm', 'scale'): ('embed',),
+  ('norm', 'bias'): ('embed',),
+  ('query',): ('embed', 'heads'),
+  ('key',): ('embed', 'heads'),
+  ('value',): ('embed', 'heads'),
+  ('out',): ('heads', 'embed'),
+  ('mlp_in', 'kernel'): ('embed', 'mlp'),
+  ('mlp_in', 'bias'): ('mlp',),
+  ('mlp_out', 'kernel'): ('mlp', 'embed'),
+  ('mlp_out', 'bias'): ('embed',),
+  ('final_norm', 'scale'): ('embed',),
+  ('final_norm', 'bias'): ('embed',),
+  ('head', 'kernel'): ('embed', 'vocab'),
+  ('head', 'bias'): ('vocab',),
+}
+PREFIX = ('heads', None, None)  # [H, P, K]
+CACHE = ('rows', 'heads', None, None)  # [B, H, C, K]
+
+
+def counts(config: config_lib.GPTJConfig) -> dict[str, int]:
+  """What the `model` axis must divide, by name.
+
+  Not the vocabulary: where it cannot be parted each device holds all of it.
+  """
+  return {'heads': config.num_heads, 'MLP units': config.mlp_dim}
+
+
+def rules(config: config_lib.GPTJConfig, mesh: Mesh) -> mesh_lib.Rules:
+  """RULES, without the vocabulary where the mesh does not divide it."""
+  is_divided = config.vocab_size % mesh_lib.shape_of(mesh).model == 0
+  return RULES if is_divided else {**RULES, 'vocab': None}
+
+
+def constrain(tree: Any, mesh: Mesh, axes: tuple[str | None, ...]) -> Any:
+  """Inside a jitted function: says where arrays with these axes lie."""
+  if mesh is None:
+    return tree
+  return jax.lax.with_sharding_constraint(
+    tree, mesh_lib.sharding(mesh, axes, RULES)
+  )
+
+
+def constrain_batch(
+  rows: decode.Rows, cache: model.Cache, mesh: Mesh
+) -> tuple[decode.Rows, model.Cache]:
+  """`constrain` for rows being decoded and their cache."""
+  if mesh is None:
+    return rows, cache
+  clock = constrain(rows.clock, mesh, ())
+  rows = constrain(rows._replace(clock=None), mesh, ('rows',))
+  return rows._replace(clock=clock), constrain(cache, mesh, CACHE)
+
+
+def put_rows(
+  cache: model.Cache, new: model.Cache, rows: jax.Array, mesh: Mesh
+) -> model.Cache:
+  """`model.put_rows`, each part of the rows on its own devices.
+
+  Args:
+    cache: [B, H, C, K] a layer.
+    new: [F, H, S, K] a layer.
+    rows: [F] int32; each part of F, in order, must be rows of that part of B.
+    mesh: of the arrays.
+  """
+  if mesh is None:
+    return model.put_rows(cache, new, rows)
+  num_own = cache[0].keys.shape[0] // mesh_lib.shape_of(mesh).data
+
+  def put(cache, new, rows):
+    first = jax.lax.axis_index(RULES['rows']) * num_own
+    return model.put_rows(cache, new, rows - first)
+
+  of_cache = mesh_lib.sharding(mesh, CACHE, RULES).spec
+  of_rows = mesh_lib.sharding(mesh, ('rows',), RULES).spec
+  return jax.shard_map(
+    put, mesh=mesh, in_specs=(of_cache, of_cache, of_rows), out_specs=of_cache
+  )(cache, new, rows)
