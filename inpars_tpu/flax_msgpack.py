@@ -57,15 +57,20 @@ class Array:
 
 
 def read(path: files.PathLike) -> dict[str, Any]:
-  """Maps a local file; returns its tree with an `Array` for each array.
+  """Maps a file; returns its tree with an `Array` for each array.
+
+  A file that is not local is read whole.
 
   Raises:
     InputError: another kind of file, or one cut short.
   """
   path = files.must_be_file(path, 'Flax msgpack file')
   try:
-    buffer = memoryview(np.memmap(path, np.uint8, mode='r'))
-    tree = _Decoder(buffer).value()
+    is_local = '://' not in str(path)
+    content = (
+      np.memmap(path, np.uint8, mode='r') if is_local else path.read_bytes()
+    )
+    tree = _Decoder(memoryview(content)).value()
     if not isinstance(tree, dict):
       raise ValueError('its root is no map')
   except (ValueError, TypeError, LookupError, RecursionError) as error:
