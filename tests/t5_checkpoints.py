@@ -95,14 +95,18 @@ def write_t5x(
   return directory
 
 
-def write_pieces(directory: pathlib.Path) -> pathlib.Path:
-  """A spiece.model of 68 pieces, with each label word in one of them."""
+def write_pieces(directory: pathlib.Path, *more_words: str) -> pathlib.Path:
+  """A spiece.model of 68 pieces, with each label word in one of them.
+
+  `more_words` are a piece each beside those.
+  """
   directory.mkdir(parents=True, exist_ok=True)
   model = io.BytesIO()
   sentencepiece.SentencePieceTrainer.train(
     sentence_iterator=iter(checkpoints.random_sentences(400, seed=0)),
     model_writer=model,
-    vocab_size=68,
+    vocab_size=68 + len(more_words),
+    user_defined_symbols=[f'▁{word}' for word in more_words],
     pad_id=0,
     eos_id=1,
     unk_id=2,
