@@ -1,30 +1,35 @@
 """The best of the synthetic queries: rules first, then a score.
 
 The reading of generated queries and of the published files is in
-`synthetic`.
+`synthetic`; the rules are in `rules`.
 """
 
 import collections
-import dataclasses
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from etils import epath
 
-from inpars_tpu import errors, files, manifest, monot5, score_parts, synthetic
+from inpars_tpu import (
+  errors,
+  files,
+  manifest,
+  monot5,
+  rules,
+  score_parts,
+  synthetic,
+)
 from inpars_tpu import recipe as recipe_lib
 from inpars_tpu import score as score_lib
 
 _log = logging.getLogger(__name__)
 
-MACROS = ('FILTER_BY', 'NUM_PAIRS', 'MIN_QUERY_TOKENS', 'MAX_QUERY_TOKENS')
+MACROS = ('FILTER_BY', 'NUM_PAIRS', *rules.MACROS)
 VALIDATION_NAME = 'validation.jsonl'
 _VALIDATION_SHARE = 10  # A tenth of NUM_PAIRS.
 _HISTOGRAM_BINS = 20
-
-Dropped = collections.Counter  # Reason -> number of queries.
 
 
 def main(args) -> None:
@@ -65,36 +70,33 @@ def filter_queries(
   """
   files.must_exist(queries_path, 'queries')
   files.must_be_file(documents_path, 'documents')
-  settings = recipe.only(*MACROS)
-  inputs = {'queries': queries_path, 'documents': documents_path}
-  if recipe.FILTER_BY == 'reranker':
-    if model is None:
-      raise errors.InputError(
-        "FILTER_BY is 'reranker', which needs --model; or give "
-        '--gin.FILTER_BY="\'log_probs\'"'
-      )
-    monot5.check(model, label_words)
-    settings |= recipe.only(*score_lib.MACROS) | {'label_words': label_words}
-    inputs['model'] = model
-  rules = Rules(
-    recipe.MIN_QUERY_TOKENS, recipe.MAX_QUERY_TOKENS, recipe.FILTER_BY
-  )
+  settings, model_inputs = _reads(recipe, model, label_words)
+  active = rules.build(recipe)
   output = epath.Path(output)
   if output.name == VALIDATION_NAME:
     raise errors.InputError(f'--output {output}: the filter writes it beside')
-  job = manifest.begin_file('filter', output, settings=settings, inputs=inputs)
+  job = manifest.begin_file(
+    'filter',
+    output,
+    settings=settings,
+    inputs={
+      'queries': queries_path,
+      'documents': documents_path,
+      **model_inputs,
+    },
+  )
   if job.is_complete:
     _check_validation(output)
     return
   queries = synthetic.read(queries_path, documents_path)
-  kept, dropped = rules.apply(queries)
-  _log.info('filter: %s', _describe(len(queries), dropped))
+  kept, dropped = rules.apply(active, queries)
   if not kept:
     raise errors.InputError(
       f'{queries_path}: no query is left: {_describe(len(queries), dropped)}'
     )
+  _log.info('filter: %s', _describe(len(queries), dropped))
   reranker = None
-  if 'model' in inputs:
+  if model_inputs:
     reranker = score_lib.load_model(model, recipe, label_words)
   counts: collections.Counter = collections.Counter()
   scores = _score(kept, recipe.FILTER_BY, reranker, job, counts)
@@ -107,57 +109,37 @@ def filter_queries(
   validation_sha256 = _write(output, records, recipe.NUM_PAIRS)
   num_out = min(len(records), recipe.NUM_PAIRS)
   dropped['below the top'] = len(kept) - len(records)
+  numbers = {
+    'in': len(queries),
+    'out': num_out,
+    'validation': len(records) - num_out,
+    'dropped': dict(dropped),
+  }
   job.finish(
-    counts={
-      'in': len(queries),
-      'out': num_out,
-      'validation': len(records) - num_out,
-      'dropped': dict(dropped),
-      **counts,
-    },
+    counts=numbers | counts,
     validation_sha256=validation_sha256,
     histogram=None if scores is None else histogram(scores),
   )
+  print(format_table(numbers))
 
 
-@dataclasses.dataclass(frozen=True)
-class Rules:
-  """Which queries are worth a score."""
-
-  min_tokens: int
-  max_tokens: int
-  filter_by: str
-
-  def __post_init__(self):
-    if self.min_tokens > self.max_tokens:
-      raise errors.InputError(
-        f'MIN_QUERY_TOKENS {self.min_tokens} is more than MAX_QUERY_TOKENS '
-        f'{self.max_tokens}: no query could pass'
-      )
-
-  def apply(
-    self, queries: Iterable[synthetic.Query]
-  ) -> tuple[list[synthetic.Query], Dropped]:
-    """The queries that pass, in their order, and why the others do not."""
-    kept, dropped = [], collections.Counter()
-    for query in queries:
-      reason = self._reason(query)
-      if reason:
-        dropped[reason] += 1
-      else:
-        kept.append(query)
-    return kept, dropped
-
-  def _reason(self, query: synthetic.Query) -> str | None:
-    # A mean over no token is no score.
-    low = max(self.min_tokens, self.filter_by == 'log_probs')
-    if not query.text.strip():
-      return 'empty query'
-    if len(query.log_probs) < low:
-      return 'too few tokens'
-    if len(query.log_probs) > self.max_tokens:
-      return 'too many tokens'
-    return None
+def _reads(
+  recipe: recipe_lib.Recipe,
+  model: files.PathLike | None,
+  label_words: str | None,
+) -> tuple[dict[str, Any], dict[str, files.PathLike]]:
+  """Settings of the manifest, and the reranker where it is an input."""
+  settings = recipe.only(*MACROS)
+  if recipe.FILTER_BY != 'reranker':
+    return settings, {}
+  if model is None:
+    raise errors.InputError(
+      "FILTER_BY is 'reranker', which needs --model; or give "
+      '--gin.FILTER_BY="\'log_probs\'"'
+    )
+  monot5.check(model, label_words)
+  settings |= recipe.only(*score_lib.MACROS) | {'label_words': label_words}
+  return settings, {'model': model}
 
 
 def choose(
@@ -184,6 +166,24 @@ def histogram(scores: Sequence[float]) -> dict[str, list[Any]]:
     'edges': [float(f'{edge:.6g}') for edge in edges],
     'counts': counts.tolist(),
   }
+
+
+def format_table(counts: Mapping[str, Any]) -> str:
+  """How many queries each rule dropped, as lines.
+
+  queries                        5
+    empty query                 -1
+    below the top               -2
+  kept                           2
+  kept for validation            0
+  """
+  rows = [
+    ('queries', counts['in']),
+    *((f'  {reason}', -n) for reason, n in counts['dropped'].items()),
+    ('kept', counts['out']),
+    ('kept for validation', counts['validation']),
+  ]
+  return '\n'.join(f'{name:<28}{number:>10,}' for name, number in rows)
 
 
 def _score(
@@ -221,11 +221,9 @@ def _write(
   return files.sha256(validation_path) if validation_path.exists() else None
 
 
-def _describe(num_queries: int, dropped: Dropped) -> str:
+def _describe(num_queries: int, dropped: collections.Counter) -> str:
   """'kept 9 of 12: 2 empty query, 1 too few tokens'."""
-  reasons = ', '.join(
-    f'{n:,} {reason}' for reason, n in sorted(dropped.items())
-  )
+  reasons = ', '.join(f'{n:,} {reason}' for reason, n in dropped.items() if n)
   kept = f'kept {num_queries - dropped.total():,} of {num_queries:,}'
   return f'{kept}: {reasons}' if reasons else kept
 

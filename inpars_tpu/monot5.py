@@ -15,17 +15,29 @@ from etils import epath
 
 from inpars_tpu import errors, files, model_dir
 from inpars_tpu import tokenizer as tokenizer_lib
-from inpars_tpu.t5 import truncate
 
 SPEC_NAME = 'reranker.json'
 DOCUMENTS_CUT, QUERIES_CUT = 'documents cut', 'queries cut'  # Counted.
 
+Parts = tuple[str, str, str]  # Before, what may be cut, after.
+
 _QUERY, _DOCUMENT = '{query}', '{document}'
-# github.com/castorini/pygaggle, pygaggle/rerank/base.py: all of them say
-# false and true.
-_KNOWN = re.compile(
-  r'monot5-((small-msmarco-10k|small-msmarco-100k)'
-  r'|(base|large|3b)-msmarco(-10k)?|(base|3b)-med-msmarco)'
+# A longer text is read no farther at first: English has four a token.
+_CHARS_PER_TOKEN = 8
+# (owner, names, false and true word) of published checkpoints, all with
+# monoT5's text: github.com/castorini/pygaggle, pygaggle/rerank/base.py.
+_PUBLISHED = (
+  (
+    'castorini',
+    r'monot5-((small-msmarco-10k|small-msmarco-100k)'
+    r'|(base|large|3b)-msmarco(-10k)?|(base|3b)-med-msmarco)',
+    ('false', 'true'),
+  ),
+  (
+    'unicamp-dl',
+    r'mt5-base-(en-msmarco|mmarco-v[12]|en-pt-msmarco-v[12])',
+    ('no', 'yes'),
+  ),
 )
 
 
@@ -48,6 +60,11 @@ class RerankerSpec:
         )
     if (self.label_words is None) == (self.logit_id is None):
       raise errors.InputError('a reranker has either label_words or a logit_id')
+    if self.label_words and self.label_words[0] == self.label_words[1]:
+      raise errors.InputError(
+        f'both label_words are {self.label_words[0]!r}: one for irrelevant, '
+        'one for relevant'
+      )
 
   @property
   def field(self) -> str:
@@ -56,10 +73,25 @@ class RerankerSpec:
 
   def text(self, query: str, document: str) -> str:
     """The input text; braces in the query or the document mean nothing."""
+    return ''.join(self.around_document(query, document))
+
+  def around_document(self, query: str, document: str) -> Parts:
+    """The input text; of its three parts the document is the second."""
+    before, after = self.template.split(_DOCUMENT)
+    return (
+      before.replace(_QUERY, query),
+      document,
+      after.replace(_QUERY, query),
+    )
+
+  def around_query(self, query: str, document: str) -> Parts:
+    """The input text; of its three parts the query is the second."""
     before, after = self.template.split(_QUERY)
-    if _DOCUMENT in before:
-      return before.replace(_DOCUMENT, document) + query + after
-    return before + query + after.replace(_DOCUMENT, document)
+    return (
+      before.replace(_DOCUMENT, document),
+      query,
+      after.replace(_DOCUMENT, document),
+    )
 
 
 MONOT5 = RerankerSpec()
@@ -90,14 +122,16 @@ def read_spec(
     return spec
   if given:
     return dataclasses.replace(MONOT5, label_words=given)
-  if _is_known(directory):
-    return MONOT5
+  published = _published_words(directory)
+  if published:
+    return dataclasses.replace(MONOT5, label_words=published)
   raise errors.InputError(
     f'{directory} does not say which words it was trained to say: give '
     '--label_words=false,true (the word for irrelevant, the word for '
     f'relevant), or put a {SPEC_NAME} there such as '
     '{"template": "Query: {query} Document: {document} Relevant:", '
-    '"label_words": ["false", "true"]}'
+    '"label_words": ["false", "true"]}; RankT5 has "logit_id": 32089 in place '
+    'of the words'
   )
 
 
@@ -120,10 +154,15 @@ def label_ids(
   ids = []
   for word in spec.label_words:
     tokens = tokenizer.encode([word])[0]
-    if len(tokens) != 1 or tokenizer.piece_id(f'▁{word}') != tokens[0]:
+    if len(tokens) != 1:
       raise errors.InputError(
-        f'label word {word!r} is not one piece of the vocabulary of '
-        f'{tokenizer.directory}'
+        f'label word {word!r} is {len(tokens)} pieces of the vocabulary of '
+        f'{tokenizer.directory}; the score is read from one: give words that '
+        'are one piece each'
+      )
+    if tokenizer.piece_id(f'▁{word}') != tokens[0]:
+      raise errors.InputError(
+        f'label word {word!r} is not in the vocabulary of {tokenizer.directory}'
       )
     ids += tokens
   return ids
@@ -139,10 +178,10 @@ def build_inputs(
 ) -> list[list[int]]:
   """Tokenises (query, document) pairs for the encoder.
 
-  The input is the whole text in one piece, then </s>. Where that is too long
-  the document's text is cut at a character and the whole is tokenised anew; a
-  query that leaves no room for any of it is cut too. What follows the document
-  in the template always stays: published code cuts it off.
+  The input is the whole text in one piece, then </s>. Where that is too long,
+  the document keeps as many of its tokens as there is room for; a query that
+  leaves no room for any is cut too. What follows the document in the template
+  always stays: published code cuts it off.
 
   Args:
     spec: the template.
@@ -159,34 +198,61 @@ def build_inputs(
   Raises:
     InputError: the template alone does not fit.
   """
-
-  def encode(query: str, document: str) -> list[int]:
-    return tokenizer.encode([spec.text(query, document)])[0]
-
-  pairs = list(zip(queries, documents, strict=True))
-  inputs = tokenizer.encode([spec.text(*pair) for pair in pairs])
   room = max_tokens - 1  # For </s>.
-  for i, (query, document) in enumerate(pairs):
-    if len(inputs[i]) <= room:
-      continue
-    reason = DOCUMENTS_CUT
-    tokens = truncate.longest_fit(
-      lambda n, q=query, d=document: encode(q, d[:n]), len(document), room
+  pairs = list(zip(queries, documents, strict=True))
+  inputs, num_long = _fit(
+    tokenizer, [spec.around_document(*pair) for pair in pairs], room
+  )
+  full = [i for i, tokens in enumerate(inputs) if tokens is None]
+  again, _ = _fit(
+    tokenizer, [spec.around_query(pairs[i][0], '') for i in full], room
+  )
+  if None in again:
+    raise errors.InputError(
+      f'max_tokens {max_tokens} has no room for the template {spec.template!r}'
     )
-    if tokens is None:
-      reason = QUERIES_CUT
-      tokens = truncate.longest_fit(
-        lambda n, q=query: encode(q[:n], ''), len(query), room
-      )
-    if tokens is None:
-      raise errors.InputError(
-        f'max_tokens {max_tokens} has no room for the template '
-        f'{spec.template!r}'
-      )
+  for i, tokens in zip(full, again, strict=True):
     inputs[i] = tokens
-    if counts is not None:
-      counts[reason] += 1
+  for reason, count in (
+    (DOCUMENTS_CUT, num_long - len(full)),
+    (QUERIES_CUT, len(full)),
+  ):
+    if counts is not None and count:
+      counts[reason] += count
   return [[*tokens, tokenizer.eos_id] for tokens in inputs]
+
+
+def _fit(
+  tokenizer: tokenizer_lib.T5Tokenizer, texts: Sequence[Parts], room: int
+) -> tuple[list[list[int] | None], int]:
+  """Tokenises texts, and cuts the middle of those that are too long.
+
+  A piece never reaches over a blank, so tokens cut off behind a word are those
+  of the text cut there; within a word they are the first of the whole word.
+
+  Returns:
+    Tokens of each text, None where its ends alone are too long; and how many
+    texts were too long.
+  """
+  most = _CHARS_PER_TOKEN * room
+  found = tokenizer.encode(
+    [before + middle[:most] + after for before, middle, after in texts]
+  )
+  short = [
+    i
+    for i, (_, middle, _) in enumerate(texts)
+    if len(middle) > most and len(found[i]) <= room
+  ]
+  whole = tokenizer.encode([''.join(texts[i]) for i in short])
+  for i, tokens in zip(short, whole, strict=True):
+    found[i] = tokens
+  long = [i for i, tokens in enumerate(found) if len(tokens) > room]
+  heads = tokenizer.encode([texts[i][0] for i in long])
+  tails = tokenizer.encode([texts[i][2] for i in long])
+  for i, head, tail in zip(long, heads, tails, strict=True):
+    fits = len(head) + len(tail) <= room
+    found[i] = found[i][: room - len(tail)] + tail if fits else None
+  return found, len(long)
 
 
 def check(
@@ -340,9 +406,12 @@ def _read_json(path: epath.Path) -> RerankerSpec:
     raise errors.InputError(f'{path}: {error}') from None
 
 
-def _is_known(directory: epath.Path) -> bool:
-  """True of castorini's folders, downloaded or in Hugging Face's cache."""
-  cached = [
-    part.partition('models--castorini--')[2] for part in directory.parts
-  ]
-  return any(map(_KNOWN.fullmatch, (directory.name, *cached)))
+def _published_words(directory: epath.Path) -> tuple[str, str] | None:
+  """Of a published name, downloaded or in Hugging Face's cache."""
+  for owner, names, words in _PUBLISHED:
+    cached = [
+      part.partition(f'models--{owner}--')[2] for part in directory.parts
+    ]
+    if any(re.fullmatch(names, name) for name in (directory.name, *cached)):
+      return words
+  return None

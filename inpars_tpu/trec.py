@@ -21,10 +21,12 @@ def read_run(path: files.PathLike) -> Run:
 
   Raises:
     InputError: a line without six columns, a score that is no number, a
-      document that a query has twice, an empty file.
+      document that a query has twice, an empty file; two tags, which are two
+      runs in one file, whose scores do not compare.
   """
   path = files.must_be_file(path, 'run')
   run: dict[bytes, dict[bytes, float]] = {}
+  first_tag = None
   # Bytes until the end: this loop is most of the time that `evaluate` takes.
   with path.open('rb') as stream:
     for number, line in enumerate(stream, 1):
@@ -38,7 +40,14 @@ def read_run(path: files.PathLike) -> Run:
           f'{path}:{number}: {len(columns)} columns, not six: '
           'query_id Q0 doc_id rank score tag'
         )
-      query_id, _, doc_id, _, score, _ = columns
+      query_id, _, doc_id, _, score, tag = columns
+      if tag != first_tag:
+        if first_tag is not None:
+          raise errors.InputError(
+            f'{path}:{number}: tag {_text(tag)!r} after {_text(first_tag)!r}: '
+            'two runs in one file; give each its own'
+          )
+        first_tag = tag
       hits = run.get(query_id)
       if hits is None:
         hits = run[query_id] = {}
@@ -58,7 +67,11 @@ def read_run(path: files.PathLike) -> Run:
   if not run:
     raise errors.InputError(f'{path}: no lines')
   try:
-    return {query_id.decode(): _sort_hits(run[query_id]) for query_id in run}
+    # A query's hits are let go as they are sorted: of millions of lines both
+    # forms would be twice the memory.
+    return {
+      query_id.decode(): _sort_hits(run.pop(query_id)) for query_id in list(run)
+    }
   except UnicodeDecodeError as error:
     raise errors.InputError(
       f'{path}: the id {_text(error.object)!r} is not UTF-8'

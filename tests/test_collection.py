@@ -38,6 +38,20 @@ def test_documents_by_position_and_by_id(write):
     corpus.text('B')
 
 
+def test_finds_many_at_once(write, monkeypatch):
+  names = ['b', 'ä', 'c', 'a']
+  path = write(*({'_id': name, 'text': name} for name in names))
+  corpus = collection.Corpus(path)
+  found = corpus.find_all(['c', 'x', 'ä', 'c', 'b'])
+  assert found.tolist() == [2, -1, 1, 2, 0]
+  assert corpus.find_all([]).tolist() == []
+  # Documents whose hashes are equal are told apart by reading them.
+  monkeypatch.setattr(collection, '_key', lambda doc_id: 7)
+  corpus = collection.Corpus(path)
+  found = corpus.find_all(['c', 'x', 'ä', 'c', 'b'])
+  assert found.tolist() == [2, -1, 1, 2, 0]
+
+
 def test_a_line_ends_at_a_newline_only(write):
   path = write('{"_id": "a", "text": "one\u2028two\x85"}\r')
   corpus = collection.Corpus(path)

@@ -70,7 +70,12 @@ def test_keeps_the_best_by_the_reranker(tmp_path, reranker):
     'in': 5,
     'out': 2,
     'validation': 0,
-    'dropped': {'empty query': 1, 'too few tokens': 1, 'below the top': 1},
+    'dropped': {
+      'empty query': 1,
+      'too few tokens': 1,
+      'too many tokens': 0,
+      'below the top': 1,
+    },
   }
   assert sum(made['histogram']['counts']) == 3
   assert len(made['histogram']['edges']) == 21
@@ -126,6 +131,7 @@ def test_the_number_of_tokens_is_that_of_the_log_probs(tmp_path):
   assert [record['doc_id'] for record in records] == ['d0']
   made = manifest.read(tmp_path / 'filtered.jsonl')
   assert made['counts']['dropped'] == {
+    'empty query': 0,
     'too few tokens': 2,
     'too many tokens': 1,
     'below the top': 0,
@@ -274,6 +280,29 @@ def test_says_why_no_query_is_left(tmp_path, reranker):
   ]
 
 
+def test_prints_what_each_rule_dropped(tmp_path, capsys):
+  write(tmp_path)
+  run(
+    tmp_path,
+    FILTER_BY="'none'",
+    NUM_PAIRS='1',
+    DROP_COPIED_QUERIES='True',
+  )
+  assert (
+    capsys.readouterr().out
+    == """\
+queries                              5
+  empty query                       -1
+  too few tokens                    -1
+  too many tokens                    0
+  copied from the document           0
+  below the top                     -2
+kept                                 1
+kept for validation                  0
+"""
+  )
+
+
 def test_needs_a_reranker_only_where_it_chooses(tmp_path, capsys):
   write(tmp_path)
   argv = [
@@ -285,12 +314,6 @@ def test_needs_a_reranker_only_where_it_chooses(tmp_path, capsys):
   assert cli.main(argv) == cli.WRONG_INPUT
   assert '--model' in capsys.readouterr().err
   assert cli.main([*argv, "--gin.FILTER_BY='none'"]) == cli.DONE
-
-
-def test_refuses_rules_that_nothing_passes(tmp_path):
-  write(tmp_path)
-  with pytest.raises(errors.InputError, match='is more than MAX_QUERY_TOKENS'):
-    run(tmp_path, FILTER_BY="'none'", MAX_QUERY_TOKENS='2')
 
 
 def test_choose():

@@ -1,4 +1,5 @@
 import collections
+import dataclasses
 
 import jax
 import jax.numpy as jnp
@@ -54,11 +55,37 @@ def test_knows_what_castorini_published(tmp_path, name):
   assert monot5.read_spec(tmp_path / name) == monot5.MONOT5
 
 
-@pytest.mark.parametrize('name', ['flan-t5-xl', 'my-monot5-3b-msmarco-10k'])
+@pytest.mark.parametrize(
+  'name',
+  [
+    'mt5-base-mmarco-v2',
+    'mt5-base-en-pt-msmarco-v1',
+    'models--unicamp-dl--mt5-base-en-msmarco/snapshots/77f8e3f7',
+  ],
+)
+def test_mt5_says_no_and_yes(tmp_path, name):
+  (tmp_path / name).mkdir(parents=True)
+  spec = monot5.read_spec(tmp_path / name)
+  assert spec == monot5.RerankerSpec(label_words=('no', 'yes'))
+  assert spec.template == monot5.MONOT5.template
+
+
+@pytest.mark.parametrize(
+  'name',
+  [
+    'flan-t5-xl',
+    'my-monot5-3b-msmarco-10k',
+    'mt5-base',
+    'mt5-13b-mmarco-100k',  # Its false word is empty.
+    'models--castorini--mt5-base-mmarco-v2/snapshots/1',
+  ],
+)
 def test_guesses_nothing(tmp_path, name):
-  (tmp_path / name).mkdir()
-  with pytest.raises(errors.InputError, match='--label_words=false,true'):
+  (tmp_path / name).mkdir(parents=True)
+  with pytest.raises(errors.InputError, match='--label_words=false,true') as e:
     monot5.read_spec(tmp_path / name)
+  for part in ('"template": ', '"label_words": ["false", ', '"logit_id": '):
+    assert part in str(e.value)
   given = monot5.read_spec(tmp_path / name, 'no,yes')
   assert given.label_words == ('no', 'yes')
   assert given.template == monot5.MONOT5.template
@@ -103,6 +130,10 @@ def test_words_of_the_user_may_not_contradict_the_directory(tmp_path):
       {'template': '{query} {document}', 'label_words': ['true']},
       'label_words: ',
     ),
+    (
+      {'template': '{query} {document}', 'label_words': ['yes', 'yes']},
+      "both label_words are 'yes'",
+    ),
   ],
 )
 def test_names_what_is_wrong_in_reranker_json(tmp_path, record, message):
@@ -116,7 +147,11 @@ def test_label_words_are_single_pieces(pieces):
   false, true = monot5.label_ids(monot5.MONOT5, pieces)
   assert pieces.encode(['true false']) == [[true, false]]
   spec = monot5.RerankerSpec(label_words=('false', 'riverboat'))
-  with pytest.raises(errors.InputError, match="'riverboat' is not one piece"):
+  num_pieces = len(pieces.encode(['riverboat'])[0])
+  assert num_pieces > 1
+  with pytest.raises(
+    errors.InputError, match=f"label word 'riverboat' is {num_pieces} pieces"
+  ):
     monot5.label_ids(spec, pieces)
   assert monot5.label_ids(
     monot5.RerankerSpec(label_words=None, logit_id=7), pieces
@@ -176,21 +211,83 @@ def test_a_limit_below_the_template_is_an_error(pieces):
     build(pieces, ['river'], ['stone'], 4)
 
 
+def test_a_cut_template_may_have_the_document_first(pieces):
+  spec = monot5.RerankerSpec('{document} is near {query}')
+  counts = collections.Counter()
+  cut, full = monot5.build_inputs(
+    spec,
+    pieces,
+    ['the river', 'river ' * 50],
+    ['water ' * 50] * 2,
+    16,
+    counts,
+  )
+  tail = [*pieces.encode(['is near the river'])[0], pieces.eos_id]
+  assert len(cut) == len(full) == 16
+  assert cut[-len(tail) :] == tail
+  assert full[:-1] == pieces.encode(['is near ' + 'river ' * 50])[0][:15]
+  assert counts == {'documents cut': 1, 'queries cut': 1}
+
+
+def test_reads_on_where_a_document_is_mostly_blanks(pieces):
+  document = ' ' * 1_000 + 'water'
+  (tokens,), counts = build(pieces, ['the river'], [document], 32)
+  text = 'Query: the river Document: water Relevant:'
+  assert tokens == [*pieces.encode([text])[0], pieces.eos_id]
+  assert counts == {}
+
+
+@pytest.mark.shared_data
 def test_true_and_false_of_t5(shared_data):
   t5 = tokenizer.T5Tokenizer(shared_data / 'tokenizers' / 't5')
   assert monot5.label_ids(monot5.MONOT5, t5) == [6136, 1176]
+
+
+@pytest.mark.shared_data
+def test_cuts_at_every_limit_around_the_length(shared_data):
+  t5 = tokenizer.T5Tokenizer(shared_data / 'tokenizers' / 't5')
   document = next(
     files.read_jsonl(shared_data / 'data/beir/scifact/corpus.jsonl', 'corpus')
   )[1]['text']
-  (whole,), counts = build(t5, ['what is it?'], [document], 4_096)
-  text = f'Query: what is it? Document: {document} Relevant:'
-  assert whole == [*t5.encode([text])[0], 1]
-  assert counts == {}
-  (cut,), counts = build(t5, ['what is it?'], [document], 128)
-  assert len(cut) == 128
-  assert counts == {'documents cut': 1}
-  assert cut[:120] == whole[:120]
-  assert cut[-4:] == whole[-4:] == [31484, 17, 10, 1]  # ▁Relevan t : </s>
+  query = 'what is it?'
+  whole = t5.encode([f'Query: {query} Document: {document} Relevant:'])[0]
+  head = t5.encode([f'Query: {query} Document:'])[0]
+  tail = t5.encode([' Relevant:'])[0]
+  assert tail == [31484, 17, 10]  # ▁Relevan t :
+  size = len(whole) + 1  # With </s>.
+  assert size == 453
+  for limit in [*range(10, 64), *range(size - 48, size + 2), 512]:
+    (tokens,), counts = build(t5, [query], [document], limit)
+    room = limit - 1
+    if limit >= size:
+      assert (tokens, counts) == ([*whole, 1], {})
+    elif len(head) + len(tail) > room:
+      assert limit < 13
+      assert counts == {'queries cut': 1}
+    else:
+      assert tokens == [*whole[: room - len(tail)], *tail, 1]
+      assert counts == {'documents cut': 1}
+    assert len(tokens) == min(limit, size)
+    assert tokens[-4:] == [*tail, 1]
+
+
+@pytest.mark.shared_data
+def test_cuts_a_query_at_every_limit(shared_data):
+  t5 = tokenizer.T5Tokenizer(shared_data / 'tokenizers' / 't5')
+  query = 'does the river carry sand ' * 20
+  (whole,) = t5.encode([f'Query: {query}'])
+  tail = t5.encode([' Document:  Relevant:'])[0]
+  for limit in range(16, len(whole) + len(tail) + 4):
+    (tokens,), counts = build(t5, [query], ['a stone'], limit)
+    room = limit - 1 - len(tail)
+    assert tokens[-4:] == [31484, 17, 10, 1]
+    assert len(tokens) <= limit
+    if room < len(whole):
+      assert tokens == [*whole[:room], *tail, 1]
+      assert counts == {'queries cut': 1}
+    elif counts:  # Not all three tokens of the document.
+      assert counts == {'documents cut': 1}
+      assert len(tokens) == limit
 
 
 def test_score_is_log_p_true_at_the_first_position(directory, model):
@@ -205,6 +302,59 @@ def test_score_is_log_p_true_at_the_first_position(directory, model):
   expected = jax.nn.log_softmax(logits[0, 0, jnp.asarray([false, true])])[1]
   (score,) = model.score('a river', ['the old stone'])
   assert isinstance(score, float)
+  np.testing.assert_allclose(score, expected, atol=1e-5)
+
+
+# Folder, network, spec in it (None: its name says it), and a text of it.
+KINDS = {
+  'mT5': (
+    'mt5-base-mmarco-v2',
+    dataclasses.replace(t5_checkpoints.V1_1, model_type='mt5'),
+    None,
+    'Query: a river Document: the old stone Relevant:',
+  ),
+  'FLAN': (
+    'flan-t5-xl',
+    t5_checkpoints.V1_1,
+    monot5.RerankerSpec(
+      'the stone: {document} is {query} in the stone?', ('No', 'Yes')
+    ),
+    'the stone: the old stone is a river in the stone?',
+  ),
+  'RankT5': (
+    'rankt5-base',
+    t5_checkpoints.V1_0,
+    monot5.RerankerSpec('{query}: {document}', None, 200),
+    'a river: the old stone',
+  ),
+}
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_every_kind_of_reranker(tmp_path, kind):
+  name, config, spec, text = KINDS[kind]
+  config = dataclasses.replace(config, num_layers=1, num_decoder_layers=1)
+  directory = t5_checkpoints.write_t5(tmp_path / name, config)
+  t5_checkpoints.write_pieces(directory, 'no', 'yes', 'No', 'Yes')
+  if spec:
+    monot5.write_spec(directory, spec)
+  reranker = monot5.MonoT5.load(
+    directory, dtype='float32', max_tokens=64, batch_tokens=64
+  )
+  (score,) = reranker.score('a river', ['the old stone'])
+  config, params = convert.load(directory)
+  tokens = [*reranker.tokenizer.encode([text])[0], 1]
+  start = jnp.zeros((1, 1), jnp.int32)
+  logits = jax.jit(network.Transformer(config).apply)(
+    {'params': params}, jnp.asarray([tokens]), start, start + 1
+  )[0, 0]
+  if kind == 'RankT5':
+    assert reranker.spec.field == 'logit'
+    expected = logits[200]
+  else:
+    words = {'mT5': ('no', 'yes'), 'FLAN': ('No', 'Yes')}[kind]
+    ids = [reranker.tokenizer.piece_id(f'▁{word}') for word in words]
+    expected = jax.nn.log_softmax(logits[jnp.asarray(ids)])[1]
   np.testing.assert_allclose(score, expected, atol=1e-5)
 
 

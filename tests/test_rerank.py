@@ -3,6 +3,7 @@ import pytest
 
 from inpars_tpu import (
   cli,
+  collection,
   errors,
   files,
   manifest,
@@ -148,8 +149,14 @@ def test_goes_on_after_the_last_finished_part(tmp_path, reranker, monkeypatch):
 @pytest.mark.parametrize(
   ('extra', 'message'),
   [
-    ('q9 Q0 d0 1 2.0 x\n', "queries.jsonl has no text for 'q9', which the run"),
-    ('q3 Q0 d9 1 2.0 x\n', "corpus.jsonl has no document 'd9', which the run"),
+    (
+      'q9 Q0 d0 1 2.0 bm25\n',
+      "queries.jsonl has no text for 'q9', which the run",
+    ),
+    (
+      'q3 Q0 d9 1 2.0 bm25\n',
+      "corpus.jsonl has no document 'd9', which the run",
+    ),
     ('q3 Q0 d0 1 2.0\n', 'bm25.trec:8: 5 columns, not six'),
   ],
 )
@@ -162,6 +169,28 @@ def test_names_what_is_not_there_before_it_scores(
     run(tmp_path, reranker)
   assert scored == []
   assert not (tmp_path / 'reranked.trec.parts').exists()
+
+
+def test_names_many_by_the_first_few(tmp_path, reranker):
+  lines = [f'q1 Q0 x{i} 1 {9 - i} bm25\n' for i in range(8)]
+  write(tmp_path, RUN + ''.join(lines) + 'q3 Q0 x0 1 1.0 bm25\n')
+  names = ', '.join(f"'x{i}'" for i in range(5))
+  with pytest.raises(
+    errors.InputError, match=f'has no document {names} and 3 more, which'
+  ):
+    run(tmp_path, reranker)
+
+
+def test_a_document_is_not_taken_for_another_with_its_hash(
+  tmp_path, reranker, monkeypatch
+):
+  write(tmp_path, RUN + 'q3 Q0 d9 1 2.0 bm25\n')
+  key = collection._key
+  monkeypatch.setattr(
+    collection, '_key', lambda name: key('d0' if name == 'd9' else name)
+  )
+  with pytest.raises(errors.InputError, match="has no document 'd9', which"):
+    run(tmp_path, reranker)
 
 
 def test_refuses_a_query_without_text(tmp_path, reranker):

@@ -52,6 +52,15 @@ def test_adds_the_score_to_each_line(tmp_path, reranker):
   assert not (tmp_path / 'scored.jsonl.parts').exists()
 
 
+def test_a_logit_is_called_so_in_the_file(tmp_path):
+  model = t5_checkpoints.write_reranker(tmp_path / 'model')
+  monot5.write_spec(model, monot5.RerankerSpec('{query} {document}', None, 200))
+  write(tmp_path, PAIRS[:2])
+  output = score_file(tmp_path, model)
+  records = [json.loads(line) for line in output.read_text().splitlines()]
+  assert [set(r) - {'query', 'text', 'id'} for r in records] == [{'logit'}] * 2
+
+
 def test_command_line(tmp_path, reranker, capsys):
   pairs = write(tmp_path, PAIRS)
   argv = [

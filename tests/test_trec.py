@@ -43,6 +43,7 @@ def test_ties_of_32_bit_floats_are_in_descending_order_of_ids(tmp_path):
     ('q Q0 d 1 nan t\n', ":1: score 'nan' is not a number"),
     ('q Q0 d 1 inf t\n', ":1: score 'inf' is not a number"),
     ('q Q0 d 1 2 t\n\nq Q0 d 2 1 t\n', ":3: query 'q' has 'd' twice"),
+    ('q Q0 d 1 2 t\np Q0 d 1 1 u\n', ":2: tag 'u' after 't': two runs in"),
     ('\n', ': no lines'),
   ],
 )
@@ -91,3 +92,12 @@ def test_run_name_is_the_stem():
 def test_byte_order_mark_is_no_part_of_an_id(tmp_path):
   (tmp_path / 'run').write_bytes(b'\xef\xbb\xbfq Q0 d 1 2 t\r\n')
   assert trec.read_run(tmp_path / 'run') == {'q': [('d', 2.0)]}
+
+
+def test_a_run_in_any_order_of_lines_is_the_same(tmp_path):
+  lines = ['q1 Q0 a 1 3 t', 'q2 Q0 a 1 9 t', 'q1 Q0 b 2 5 t', 'q2 Q0 c 2 8 t']
+  run = read(tmp_path, '\n'.join(lines))
+  assert run == {
+    'q1': [('b', 5.0), ('a', 3.0)],
+    'q2': [('a', 9.0), ('c', 8.0)],
+  }
