@@ -42,22 +42,31 @@ class Program(NamedTuple):
   function: Any
   args: tuple[Any, ...]  # Arrays are ShapeDtypeStructs with their sharding.
   hand_flops: int  # That the whole batch needs, on all cores together.
+  kwargs: dict[str, Any] = {}  # noqa: RUF012  Arguments that have names.
 
 
 def main() -> None:
   """Parses, compiles, prints one line."""
+  from benchmarks import aot_generate  # It imports this module.
+
   parser = argparse.ArgumentParser(allow_abbrev=False)
-  parser.add_argument('--program', choices=PROGRAMS, required=True)
-  parser.add_argument('--config', default='t5_3b', help='a size of `init`')
+  parser.add_argument(
+    '--program', choices=[*PROGRAMS, 'generate'], required=True
+  )
+  parser.add_argument('--config', help="a size of `init`; default: the paper's")
   parser.add_argument('--num_layers', type=int, help='fewer, for a quick look')
   parser.add_argument('--topology', default='v3:2x2', help='v3:2x2 is a v3-8')
   parser.add_argument('--batch_tokens', type=int, default=131_072)
   parser.add_argument('--length', type=int, default=512)
   parser.add_argument('--dtype', default='bfloat16')
+  aot_generate.add_flags(parser)
   args = parser.parse_args()
   devices = tpu_devices(args.topology)
-  mesh = jax.sharding.Mesh(np.asarray(devices), ('data',))
-  found = measure(PROGRAMS[args.program](args, mesh), mesh.size)
+  if args.program == 'generate':
+    found = aot_generate.measure(args, devices)
+  else:
+    mesh = jax.sharding.Mesh(np.asarray(devices), ('data',))
+    found = measure(PROGRAMS[args.program](args, mesh), mesh.size)
   named = {k: v for k, v in vars(args).items() if v is not None}
   print(json.dumps(named | {'device': devices[0].device_kind} | found))
   if 'error' in found:
@@ -95,7 +104,7 @@ def libtpu_path() -> pathlib.Path:
 def measure(program: Program, num_cores: int) -> dict[str, Any]:
   """Compiles a program; returns what one core needs."""
   started = time.perf_counter()
-  lowered = program.function.lower(*program.args)
+  lowered = program.function.lower(*program.args, **program.kwargs)
   lower_seconds = time.perf_counter() - started
   started = time.perf_counter()
   try:
@@ -131,7 +140,7 @@ def measure(program: Program, num_cores: int) -> dict[str, Any]:
 
 def score_program(args: argparse.Namespace, mesh: jax.sharding.Mesh) -> Program:
   """monoT5: one batch scored, its rows divided among the cores."""
-  config = t5_config.T5Config.from_hf(init.named_config(args.config))
+  config = t5_config.T5Config.from_hf(init.named_config(args.config or 't5_3b'))
   if args.num_layers:
     config = dataclasses.replace(
       config, num_layers=args.num_layers, num_decoder_layers=args.num_layers

@@ -1,4 +1,4 @@
-"""TensorFlow for reading and writing examples: on the host, and quiet.
+"""TensorFlow for examples and its checkpoints: on the host, and quiet.
 
 Imported before anything else that imports TensorFlow; seqio, slow as well, is
 for whoever asks `load` for it. TensorFlow is kept off the accelerators, which
@@ -38,7 +38,7 @@ def load(name: str) -> types.ModuleType:
       return importlib.import_module(name)
   except ModuleNotFoundError as error:
     raise errors.InputError(
-      f'training data needs {error.name}, which is not installed: '
+      f'this needs {error.name}, which is not installed: '
       "pip install 'inpars_tpu[data]'"
     ) from None
 

@@ -12,7 +12,7 @@ import ml_dtypes
 import numpy as np
 from etils import epath
 
-from inpars_tpu import errors, files
+from inpars_tpu import errors, files, flax_msgpack
 
 TOKENIZER_FILES = (
   'tokenizer.json',
@@ -27,7 +27,11 @@ MAX_SHARD_BYTES = 1 << 30  # One shard is in memory while it is written.
 
 _SINGLE = 'model.safetensors'
 _INDEX = f'{_SINGLE}.index.json'
+_FLAX_SINGLE = 'flax_model.msgpack'
 _TORCH_SINGLE = 'pytorch_model.bin'
+# What is read of a directory that has several. Never by what is installed, or
+# one directory would not be one model.
+_SINGLES = (_SINGLE, _FLAX_SINGLE, _TORCH_SINGLE)
 
 
 def read_config(
@@ -64,14 +68,54 @@ def check_vocabulary(
     )
 
 
-class TensorReader:
-  """Tensors of a directory by name, read one at a time.
+def check_shapes(
+  where: files.PathLike,
+  found: Mapping[str, tuple[int, ...]],
+  expected: Mapping[str, tuple[int, ...]],
+  ignored: Iterable[str] = (),
+) -> None:
+  """Raises InputError that names each missing, extra or misshapen tensor.
 
-  From safetensors, or, where torch is installed, pytorch_model*.bin; single or
-  in shards with an index.
+  Args:
+    where: what holds them, for the message.
+    found: name -> shape.
+    expected: name -> shape.
+    ignored: regular expressions of names that may be there and are not read.
+  """
+  problems = [f'{name} is missing' for name in expected if name not in found]
+  for name, shape in found.items():
+    if name in expected:
+      if shape != tuple(expected[name]):
+        problems.append(f'{name} is {list(shape)}, not {list(expected[name])}')
+    elif not any(re.fullmatch(pattern, name) for pattern in ignored):
+      problems.append(f'{name} is not part of this architecture')
+  if problems:
+    shown = '; '.join(problems[:20])
+    more = f'; and {len(problems) - 20} more' if len(problems) > 20 else ''
+    raise errors.InputError(
+      f'{where} does not fit its config.json: {shown}{more}'
+    )
+
+
+def has_weights(directory: files.PathLike) -> bool:
+  """True where `TensorReader` finds something to read."""
+  directory = epath.Path(directory)
+  return any(
+    (directory / name).exists()
+    for single in _SINGLES
+    for name in (single, f'{single}.index.json')
+  )
+
+
+class TensorReader:
+  """Tensors of a directory by torch's name, read one at a time.
+
+  From safetensors, flax_model*.msgpack, or, where torch is installed,
+  pytorch_model*.bin; single or in shards with an index. Flax's tensors are
+  given torch's names, shapes and orientation.
 
   Raises:
-    InputError: neither is there, or a shard that the index names is missing or
+    InputError: none is there, or a shard that the index names is missing or
       cut short; .bin files without torch.
   """
 
@@ -91,50 +135,35 @@ class TensorReader:
   def check(
     self, expected: Mapping[str, tuple[int, ...]], ignored: Iterable[str] = ()
   ) -> None:
-    """Raises InputError that names each missing, extra or misshapen tensor.
-
-    Args:
-      expected: name -> shape.
-      ignored: regular expressions of names that may be there and are not read.
-    """
-    problems = [
-      f'{name} is missing' for name in expected if name not in self.shapes
-    ]
-    for name, shape in self.shapes.items():
-      if name in expected:
-        if shape != tuple(expected[name]):
-          problems.append(
-            f'{name} is {list(shape)}, not {list(expected[name])}'
-          )
-      elif not any(re.fullmatch(pattern, name) for pattern in ignored):
-        problems.append(f'{name} is not part of this architecture')
-    if problems:
-      shown = '; '.join(problems[:20])
-      more = f'; and {len(problems) - 20} more' if len(problems) > 20 else ''
-      raise errors.InputError(
-        f'{self._directory} does not fit its config.json: {shown}{more}'
-      )
+    """As `check_shapes`, of the tensors of this directory."""
+    check_shapes(self._directory, self.shapes, expected, ignored)
 
   def _find_shards(self) -> dict[str, str]:
     """Name of each tensor -> the file that has it."""
-    for single in (_SINGLE, _TORCH_SINGLE):
+    for single in _SINGLES:
       index = self._directory / f'{single}.index.json'
       if index.exists():
-        weight_map = files.read_json(index, 'index of tensors')['weight_map']
-        for shard in sorted(set(weight_map.values())):
+        record = files.read_json(index, 'index of tensors')
+        if not isinstance(record.get('weight_map'), dict):
+          raise errors.InputError(f'{index} has no weight_map')
+        shards = sorted(set(record['weight_map'].values()))
+        for shard in shards:
           if not (self._directory / shard).exists():
             raise errors.InputError(f'{index} names {shard}, which is missing')
-        return weight_map
+        # The names are those of the shards: a Flax index has others.
+        return {
+          name: shard for shard in shards for name in self._open(shard).names()
+        }
       if (self._directory / single).exists():
         return dict.fromkeys(self._open(single).names(), single)
     raise errors.InputError(
-      f'{self._directory} has no {_SINGLE} and no {_TORCH_SINGLE}, and no '
-      'index of either; other formats of weights are not read in this version'
+      f'{self._directory} has no {_SINGLE} and no {_FLAX_SINGLE} or '
+      f'{_TORCH_SINGLE}, and no index of any of them'
     )
 
   def _open(self, name: str) -> '_Shard':
     if name not in self._shards:
-      kind = _SafetensorsShard if name.endswith('.safetensors') else _TorchShard
+      kind = _KINDS[epath.Path(name).suffix]
       self._shards[name] = kind(self._directory / name)
     return self._shards[name]
 
@@ -196,7 +225,40 @@ class _TorchShard:
     return tensor.numpy()
 
 
-_Shard = _SafetensorsShard | _TorchShard
+class _FlaxShard:
+  """One flax_model*.msgpack file, mapped, under torch's names."""
+
+  def __init__(self, path: epath.Path):
+    tree = flax_msgpack.read(path)
+    self._arrays: dict[str, tuple[flax_msgpack.Array, bool]] = {}
+    for keys, array in flax_msgpack.flatten(tree.get('params', tree)).items():
+      if not isinstance(array, flax_msgpack.Array):
+        raise errors.InputError(f'{path}: {"/".join(keys)} is no array')
+      *module, leaf = keys
+      name = '.'.join([*module, _TORCH_LEAVES.get(leaf, leaf)])
+      # flax keeps [in, out], torch [out, in].
+      self._arrays[name] = array, leaf == 'kernel'
+
+  def names(self) -> list[str]:
+    return list(self._arrays)
+
+  def shape(self, name: str) -> tuple[int, ...]:
+    array, is_kernel = self._arrays[name]
+    return array.shape[::-1] if is_kernel else array.shape
+
+  def read(self, name: str, index: tuple[slice, ...]) -> np.ndarray:
+    array, is_kernel = self._arrays[name]
+    whole = array.read()  # Mapped: nothing is copied before it is wanted.
+    return (whole.T if is_kernel else whole)[index]
+
+
+_TORCH_LEAVES = dict.fromkeys(('kernel', 'scale', 'embedding'), 'weight')
+_Shard = _SafetensorsShard | _FlaxShard | _TorchShard
+_KINDS = {
+  '.safetensors': _SafetensorsShard,
+  '.msgpack': _FlaxShard,
+  '.bin': _TorchShard,
+}
 
 
 class TensorWriter:

@@ -11,7 +11,7 @@ import zlib
 import numpy as np
 import sentencepiece
 
-from inpars_tpu import files, model_dir, monot5, recipe
+from inpars_tpu import files, model_dir, monot5, recipe, t5x_checkpoint
 from inpars_tpu.t5 import config as config_lib
 from inpars_tpu.t5 import convert
 from tests import checkpoints
@@ -70,6 +70,27 @@ def write_t5(
 ) -> pathlib.Path:
   """A Hugging Face directory without a tokenizer."""
   write_weights(directory, random_weights(config), **options)
+  files.write_json(directory / 'config.json', config.to_hf())
+  return directory
+
+
+def write_t5x(
+  directory: pathlib.Path,
+  config: config_lib.T5Config,
+  weights: dict[str, np.ndarray] | None = None,
+) -> pathlib.Path:
+  """A t5x checkpoint with config.json beside it, parameters only.
+
+  `weights` as `random_weights` gives them, which are the default.
+  """
+  weights = weights or random_weights(config)
+  writer = t5x_checkpoint.Writer(directory, step=0)
+  for name, path in convert.names(config).items():
+    if name in weights:
+      is_turned = path[-1] in ('kernel', 'rel_embedding')
+      tensor = weights[name].T if is_turned else weights[name]
+      writer.add('/'.join(('target', *path)), tensor)
+  writer.close()
   files.write_json(directory / 'config.json', config.to_hf())
   return directory
 

@@ -1,12 +1,23 @@
 import json
 import pathlib
+import shutil
 import sys
 
+import jax
+import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import pytest
+from flax import serialization
 
 from inpars_tpu import errors, model_dir
+from inpars_tpu.gptj import convert as gptj_convert
+from inpars_tpu.gptj import model as gptj_model
+from inpars_tpu.t5 import convert as t5_convert
+from inpars_tpu.t5 import network
+
+# Directories that Hugging Face's Flax models wrote, and their logits.
+FLAX = pathlib.Path(__file__).parent / 'data' / 'flax'
 
 
 def write(directory, tensors, **kwargs):
@@ -146,6 +157,72 @@ def test_torch_weights_without_torch_say_what_to_do(tmp_path, monkeypatch):
   (tmp_path / 'pytorch_model.bin').write_bytes(b'x')
   monkeypatch.setitem(sys.modules, 'torch', None)  # Import fails.
   with pytest.raises(errors.InputError, match='pip install torch, or save'):
+    model_dir.TensorReader(tmp_path)
+
+
+def test_flax_tensors_have_torchs_names_and_orientation():
+  reader = model_dir.TensorReader(FLAX / 't5')
+  expected = t5_convert.hf_shapes(t5_convert.check(FLAX / 't5'))
+  assert reader.shapes == expected
+  assert reader.shapes['lm_head.weight'] == (24, 8)
+  for name, shape in expected.items():
+    whole = reader.read(name)
+    assert whole.shape == shape
+    part = (slice(1, 3),)
+    np.testing.assert_array_equal(reader.read(name, part), whole[part])
+
+
+def test_reads_the_flax_t5_of_hugging_face():
+  config, params = t5_convert.load(FLAX / 't5')
+  inputs = jnp.array([[5, 9, 3, 17, 1], [8, 2, 1, 0, 0]])
+  logits = jax.jit(network.Transformer(config).apply)(
+    {'params': params}, inputs, jnp.array([[0, 7], [0, 20]]), jnp.ones((2, 2))
+  )
+  with np.load(FLAX / 'outputs.npz') as stored:
+    np.testing.assert_allclose(logits, stored['t5'], atol=1e-5)
+
+
+def test_reads_the_flax_gptj_of_hugging_face_in_shards():
+  assert len(list((FLAX / 'gptj').glob('*.msgpack'))) == 3
+  config, params = gptj_convert.load(FLAX / 'gptj', jnp.float32)
+  logits, _ = jax.jit(gptj_model.prefill, static_argnums=1)(
+    params,
+    config,
+    gptj_model.empty_prefix(params, config),
+    jnp.array([[5, 9, 3, 17, 1]]),
+    jnp.array([5]),
+  )
+  with np.load(FLAX / 'outputs.npz') as stored:
+    np.testing.assert_allclose(logits, stored['gptj'][:, -1], atol=1e-5)
+
+
+def test_missing_flax_shard_is_named(tmp_path):
+  shutil.copytree(FLAX / 'gptj', tmp_path / 'x')
+  (tmp_path / 'x' / 'flax_model-00002-of-00003.msgpack').unlink()
+  with pytest.raises(errors.InputError, match='flax_model-00002-of-00003'):
+    model_dir.TensorReader(tmp_path / 'x')
+
+
+def test_flax_halves_keep_their_dtype(tmp_path):
+  tree = {'a': {'kernel': np.ones((2, 3), np.float16)}}
+  path = tmp_path / 'flax_model.msgpack'
+  path.write_bytes(serialization.msgpack_serialize(tree))
+  reader = model_dir.TensorReader(tmp_path)
+  assert reader.shapes == {'a.weight': (3, 2)}
+  assert reader.read('a.weight').dtype == np.float16
+
+
+def test_one_directory_is_one_model_whatever_is_installed(tmp_path):
+  (tmp_path / 'pytorch_model.bin').write_bytes(b'not read')
+  tree = {'a': {'bias': np.zeros(2, np.float32)}}
+  path = tmp_path / 'flax_model.msgpack'
+  path.write_bytes(serialization.msgpack_serialize(tree))
+  assert list(model_dir.TensorReader(tmp_path).shapes) == ['a.bias']
+
+
+def test_an_index_without_its_map_is_named(tmp_path):
+  (tmp_path / 'model.safetensors.index.json').write_text('{}')
+  with pytest.raises(errors.InputError, match='index.json has no weight_map'):
     model_dir.TensorReader(tmp_path)
 
 

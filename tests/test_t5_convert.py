@@ -1,5 +1,7 @@
+import dataclasses
 import json
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -166,3 +168,88 @@ def test_refuses_another_architecture(tmp_path):
   files.write_json(tmp_path / 'config.json', {'model_type': 'gptj'})
   with pytest.raises(errors.InputError, match="is a 'gptj' model"):
     convert.load(tmp_path)
+
+
+@pytest.mark.parametrize('name', CONFIGS)
+def test_loads_a_t5x_checkpoint(tmp_path, name):
+  t5_checkpoints.write_t5(tmp_path / 'hf', CONFIGS[name])
+  t5_checkpoints.write_t5x(tmp_path / 't5x', CONFIGS[name])
+  _, expected = convert.load(tmp_path / 'hf')
+  config, params = convert.load(tmp_path / 't5x')
+  assert config == CONFIGS[name]
+  jax.tree.map(np.testing.assert_array_equal, params, expected)
+
+
+def test_config_json_may_be_inside_the_checkpoint(tmp_path):
+  t5_checkpoints.write_t5x(tmp_path, t5_checkpoints.V1_0)
+  config = tmp_path / 'config.json'
+  config.rename(tmp_path / 'checkpoint_0' / 'config.json')
+  assert convert.check(tmp_path / 'checkpoint_0') == t5_checkpoints.V1_0
+
+
+def test_says_where_the_config_of_a_t5x_checkpoint_goes(tmp_path):
+  t5_checkpoints.write_t5x(tmp_path, t5_checkpoints.V1_0)
+  with pytest.raises(errors.InputError, match=f'give {tmp_path}, which has'):
+    convert.check(tmp_path / 'checkpoint_0')
+  (tmp_path / 'config.json').unlink()
+  for path in (tmp_path, tmp_path / 'checkpoint_0'):
+    with pytest.raises(errors.InputError, match='put that of the model there'):
+      convert.check(path)
+
+
+@pytest.mark.parametrize(
+  ('changes', 'message'),
+  [
+    (
+      {'shared.weight': None},
+      'its config.json: target/token_embedder/embedding is missing',
+    ),
+    (
+      {'shared.weight': np.zeros((256, 16), np.float32)},
+      r'token_embedder/embedding is \[256, 16\], not \[256, 32\]',
+    ),
+    (
+      {'encoder.block.1.layer.1.DenseReluDense.wi.weight': None},
+      'target/encoder/layers_1/mlp/wi/kernel is missing',
+    ),
+  ],
+)
+def test_names_t5x_arrays_that_do_not_fit(tmp_path, changes, message):
+  weights = t5_checkpoints.random_weights(t5_checkpoints.V1_0) | changes
+  weights = {name: w for name, w in weights.items() if w is not None}
+  t5_checkpoints.write_t5x(tmp_path, t5_checkpoints.V1_0, weights)
+  with pytest.raises(errors.InputError, match=message):
+    convert.load(tmp_path)
+
+
+def test_a_t5x_checkpoint_of_another_size_than_its_config(tmp_path):
+  t5_checkpoints.write_t5x(tmp_path, t5_checkpoints.V1_0)
+  larger = dataclasses.replace(t5_checkpoints.V1_0, num_layers=3, d_ff=44)
+  files.write_json(tmp_path / 'config.json', larger.to_hf())
+  with pytest.raises(errors.InputError) as caught:
+    convert.load(tmp_path)
+  message = str(caught.value)
+  assert 'target/encoder/layers_2/attention/key/kernel is missing' in message
+  assert 'mlp/wi/kernel is [32, 40], not [32, 44]' in message
+
+
+def test_weights_of_two_formats_are_no_model(tmp_path):
+  t5_checkpoints.write_t5x(tmp_path, t5_checkpoints.V1_0)
+  t5_checkpoints.write_t5(tmp_path, t5_checkpoints.V1_0)
+  with pytest.raises(errors.InputError, match='keep one of them there'):
+    convert.load(tmp_path)
+
+
+@pytest.mark.parametrize('write', [write_changed, None])
+def test_infinities_of_float16_are_named(tmp_path, write):
+  weights = t5_checkpoints.random_weights(t5_checkpoints.V1_0)
+  weights = {n: t.astype(np.float16) for n, t in weights.items()}
+  weights['decoder.block.1.layer.2.DenseReluDense.wo.weight'][3, 5] = np.inf
+  if write:
+    write(tmp_path, weights)
+  else:
+    t5_checkpoints.write_t5x(tmp_path, t5_checkpoints.V1_0, weights)
+  with pytest.raises(
+    errors.InputError, match='decoder/layers_1/mlp/wo/kernel holds infinities'
+  ):
+    convert.load(tmp_path, jnp.bfloat16)

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from inpars_tpu.t5 import config as config_lib
-from inpars_tpu.t5 import layers
+from inpars_tpu.t5 import layers, scan
 
 PAD_ID = 0  # Also what the decoder starts from.
 
@@ -90,13 +90,18 @@ class Encoder(nn.Module):
 
   config: config_lib.T5Config
   dtype: Any
+  scan_layers: bool = False
+  remat: bool = False
 
   def setup(self):
     config = self.config
     self.relpos_bias = layers.RelativePositionBias(config)
-    self.layers = [
-      EncoderLayer(config, self.dtype) for _ in range(config.num_layers)
-    ]
+    if self.scan_layers:
+      self.layers = EncoderLayer(config, self.dtype)
+    else:
+      self.layers = [
+        EncoderLayer(config, self.dtype) for _ in range(config.num_layers)
+      ]
     self.encoder_norm = layers.RMSNorm(config, self.dtype)
     self.input_dropout = nn.Dropout(config.dropout_rate, broadcast_dims=(-2,))
     self.output_dropout = nn.Dropout(config.dropout_rate)
@@ -106,8 +111,13 @@ class Encoder(nn.Module):
     bias = self.relpos_bias(x.shape[1], bidirectional=True)  # [1, H, S, S]
     mask = mask[:, None, None, :]
     x = self.input_dropout(x, deterministic=deterministic)
-    for layer in self.layers:
-      x = layer(x, mask, bias, deterministic=deterministic)
+    x = scan.fold(
+      self.layers,
+      lambda layer, x: layer(x, mask, bias, deterministic=deterministic),
+      x,
+      num_layers=self.config.num_layers,
+      remat=self.remat,
+    )
     x = self.encoder_norm(x)
     return self.output_dropout(x, deterministic=deterministic)
 
@@ -117,13 +127,19 @@ class Decoder(nn.Module):
 
   config: config_lib.T5Config
   dtype: Any
+  scan_layers: bool = False
+  remat: bool = False
 
   def setup(self):
     config = self.config
     self.relpos_bias = layers.RelativePositionBias(config)
-    self.layers = [
-      DecoderLayer(config, self.dtype) for _ in range(config.num_decoder_layers)
-    ]
+    if self.scan_layers:
+      self.layers = DecoderLayer(config, self.dtype)
+    else:
+      self.layers = [
+        DecoderLayer(config, self.dtype)
+        for _ in range(config.num_decoder_layers)
+      ]
     self.decoder_norm = layers.RMSNorm(config, self.dtype)
     self.dropout = nn.Dropout(config.dropout_rate, broadcast_dims=(-2,))
     if not config.tie_word_embeddings:
@@ -135,15 +151,26 @@ class Decoder(nn.Module):
     """x [B, T, D], masks [B, 1, T, T] and [B, 1, T, S] bool -> [B, T, V]."""
     bias = self.relpos_bias(x.shape[1], bidirectional=False)  # [1, H, T, T]
     x = self.dropout(x, deterministic=deterministic)
-    for layer in self.layers:
-      x = layer(x, encoded, mask, bias, cross_mask, deterministic=deterministic)
+    x = scan.fold(
+      self.layers,
+      lambda layer, x: layer(
+        x, encoded, mask, bias, cross_mask, deterministic=deterministic
+      ),
+      x,
+      num_layers=self.config.num_decoder_layers,
+      remat=self.remat,
+    )
     x = self.dropout(self.decoder_norm(x), deterministic=deterministic)
     return layers.matmul(self._scaled(x), self._head(embedding))
 
   def first(self, x, encoded, mask, embedding, token_ids):
     """x [B, D], mask [B, S] bool, token_ids [L] -> [B, L] float32."""
-    for layer in self.layers:
-      x = layer.first(x, encoded, mask)
+    x = scan.fold(
+      self.layers,
+      lambda layer, x: layer.first(x, encoded, mask),
+      x,
+      num_layers=self.config.num_decoder_layers,
+    )
     x = self._scaled(self.decoder_norm(x))
     return layers.matmul(x, self._head(embedding, token_ids))
 
@@ -167,15 +194,19 @@ class Transformer(nn.Module):
   """T5. Parameters are float32; activations are `dtype`.
 
   Whatever `dtype` is: softmax, norms, relative biases and logits are float32.
+  With `scan_layers` the layers are a loop and their parameters stacked, see
+  `scan`; with `remat` a gradient computes each layer again.
   """
 
   config: config_lib.T5Config
   dtype: Any = jnp.float32
+  scan_layers: bool = False
+  remat: bool = False
 
   def setup(self):
     self.token_embedder = layers.Embedding(self.config, self.dtype)
-    self.encoder = Encoder(self.config, self.dtype)
-    self.decoder = Decoder(self.config, self.dtype)
+    options = self.config, self.dtype, self.scan_layers, self.remat
+    self.encoder, self.decoder = Encoder(*options), Decoder(*options)
 
   def __call__(
     self,
