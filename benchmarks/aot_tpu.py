@@ -24,16 +24,14 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import traverse_util
 from jax.experimental import topologies
 
 from inpars_tpu import flops, init
+from inpars_tpu import mesh as mesh_lib
 from inpars_tpu.t5 import config as t5_config
 from inpars_tpu.t5 import convert as t5_convert
-from inpars_tpu.t5 import network, score
-
-_P = jax.sharding.PartitionSpec
+from inpars_tpu.t5 import network, scan, score, sharding
 
 
 class Program(NamedTuple):
@@ -42,6 +40,8 @@ class Program(NamedTuple):
   function: Any
   args: tuple[Any, ...]  # Arrays are ShapeDtypeStructs with their sharding.
   hand_flops: int  # That the whole batch needs, on all cores together.
+  # XLA counts what is in a loop once, whatever the number of rounds.
+  is_counted_whole: bool = True
 
 
 def main() -> None:
@@ -51,12 +51,15 @@ def main() -> None:
   parser.add_argument('--config', default='t5_3b', help='a size of `init`')
   parser.add_argument('--num_layers', type=int, help='fewer, for a quick look')
   parser.add_argument('--topology', default='v3:2x2', help='v3:2x2 is a v3-8')
+  parser.add_argument('--mesh', help='default: the rows on all cores')
+  parser.add_argument('--scan_layers', action='store_true')
   parser.add_argument('--batch_tokens', type=int, default=131_072)
   parser.add_argument('--length', type=int, default=512)
   parser.add_argument('--dtype', default='bfloat16')
   args = parser.parse_args()
   devices = tpu_devices(args.topology)
-  mesh = jax.sharding.Mesh(np.asarray(devices), ('data',))
+  args.mesh = args.mesh or f'data={len(devices)}'
+  mesh = mesh_lib.make(mesh_lib.parse(args.mesh, len(devices)), devices)
   found = measure(PROGRAMS[args.program](args, mesh), mesh.size)
   named = {k: v for k, v in vars(args).items() if v is not None}
   print(json.dumps(named | {'device': devices[0].device_kind} | found))
@@ -122,7 +125,9 @@ def measure(program: Program, num_cores: int) -> dict[str, Any]:
     'aliased_bytes': aliased,
     'flops': int(cost['flops']),
     'hand_flops': int(hand),
-    'flops_ratio': round(cost['flops'] / hand, 4),
+    'flops_ratio': (
+      round(cost['flops'] / hand, 4) if program.is_counted_whole else None
+    ),
     'bytes_accessed': int(cost['bytes accessed']),
     'lower_seconds': round(lower_seconds, 1),
     'compile_seconds': round(compile_seconds, 1),
@@ -130,35 +135,47 @@ def measure(program: Program, num_cores: int) -> dict[str, Any]:
 
 
 def score_program(args: argparse.Namespace, mesh: jax.sharding.Mesh) -> Program:
-  """monoT5: one batch scored, its rows divided among the cores."""
+  """monoT5: one batch scored."""
   config = t5_config.T5Config.from_hf(init.named_config(args.config))
   if args.num_layers:
     config = dataclasses.replace(
       config, num_layers=args.num_layers, num_decoder_layers=args.num_layers
     )
-  num_rows = args.batch_tokens // args.length
-
-  def array(shape, dtype, *axes):
-    sharding = jax.sharding.NamedSharding(mesh, _P(*axes))
-    return jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
-
+  sharding.check(config, args.mesh, mesh.size)
   dtype = jnp.dtype(args.dtype)
   params = traverse_util.unflatten_dict(
     {
-      path: array(shape, jnp.float32 if t5_convert.is_small(path) else dtype)
+      path: jax.ShapeDtypeStruct(
+        shape, jnp.float32 if t5_convert.is_small(path) else dtype
+      )
       for path, shape in t5_convert.shapes(config).items()
     }
   )
+  if args.scan_layers:
+    params = jax.eval_shape(scan.stack, params)
+  num_rows = args.batch_tokens // args.length
   return Program(
     score.score_batch,
     (
-      network.Transformer(config, dtype=dtype),
-      params,
-      array((num_rows, args.length), jnp.int32, 'data'),
-      array((2,), jnp.int32),
+      network.Transformer(config, dtype, args.scan_layers),
+      traverse_util.path_aware_map(
+        lambda path, array: _put(array, sharding.of_param(config, path, mesh)),
+        params,
+      ),
+      jax.ShapeDtypeStruct(
+        (num_rows, args.length), jnp.int32, sharding=sharding.of_tokens(mesh)
+      ),
+      jax.ShapeDtypeStruct(
+        (2,), jnp.int32, sharding=mesh_lib.sharding(mesh, (None,), {})
+      ),
     ),
     hand_flops=num_rows * sum(flops.score_pair(config, args.length)),
+    is_counted_whole=not args.scan_layers,
   )
+
+
+def _put(array: jax.ShapeDtypeStruct, where: jax.sharding.Sharding):
+  return jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=where)
 
 
 PROGRAMS: dict[
