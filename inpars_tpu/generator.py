@@ -180,9 +180,9 @@ class GPTJ:
     part_rows = -(-num_rows // num_parts)
     num_rows = part_rows * num_parts
     fitting = [i for i in chosen if built.own[i] is not None]
-    num_filled = max(1, part_rows // _FILLS_PER_BATCH)
+    num_new = num_filled(part_rows)
     groups = collections.deque(
-      prompt_tokens.group(fitting, built.own, num_filled * num_parts)
+      prompt_tokens.group(fitting, built.own, num_new * num_parts)
     )
     rows, cache = self._begin(
       num_rows, num_prompt_slots + max_new_tokens, max_new_tokens
@@ -193,17 +193,17 @@ class GPTJ:
         [row for row in range(start, start + part_rows) if row not in holds]
         for start in range(0, num_rows, part_rows)
       ]
-      while groups and min(map(len, free)) >= num_filled:
+      while groups and min(map(len, free)) >= num_new:
         group = groups.popleft()
-        places = [row for part in free for row in part[:num_filled]]
-        free = [part[num_filled:] for part in free]
+        places = [row for part in free for row in part[:num_new]]
+        free = [part[num_new:] for part in free]
         rows, cache = self._fill(prefix, built, group, places, rows, cache)
         holds |= {
           row: index
           for row, index in zip(places, group, strict=True)
           if index is not None
         }
-      rows, cache = _advance(
+      rows, cache = advance(
         self._params,
         self.config,
         prefix,
@@ -211,7 +211,7 @@ class GPTJ:
         cache,
         is_stop=self._is_stop,
         num_prompt_slots=num_prompt_slots,
-        min_done=np.int32(num_filled if groups else part_rows),
+        min_done=np.int32(num_new if groups else part_rows),
         mesh=self._mesh,
       )
       seen = jax.device_get(rows)
@@ -224,7 +224,7 @@ class GPTJ:
       [None if index is None else built.own[index] for index in group],
       built.buckets,
     )
-    return _fill(
+    return fill(
       self._params,
       self.config,
       prefix,
@@ -285,6 +285,11 @@ class GPTJ:
     )
 
 
+def num_filled(num_rows: int) -> int:
+  """How many rows of a part of a batch are filled anew at once."""
+  return max(1, num_rows // _FILLS_PER_BATCH)
+
+
 def check(
   directory: files.PathLike, mesh: str | None = None
 ) -> tokenizer.GPT2Tokenizer:
@@ -319,7 +324,7 @@ def _read_prefix(params, config, tokens, mesh):
 @functools.partial(
   jax.jit, static_argnames=('config', 'mesh'), donate_argnames=('rows', 'cache')
 )
-def _fill(
+def fill(
   params, config, prefix, tokens, lengths, places, rows, cache, *,
   is_stop, is_filler, mesh,
 ):  # fmt: skip
@@ -338,16 +343,17 @@ def _fill(
   static_argnames=('config', 'num_prompt_slots', 'mesh'),
   donate_argnames=('rows', 'cache'),
 )
-def _advance(
+def advance(
   params, config, prefix, rows, cache, *,
   is_stop, num_prompt_slots, min_done, mesh,
 ):  # fmt: skip
   """Decoding of all rows, until some of each part are free: one program."""
 
   def step(tokens, positions, slot, is_visible, cache):
-    return model.decode_step(
+    logits, cache = model.decode_step(
       params, config, prefix, tokens, positions, slot, is_visible, cache
     )
+    return logits, sharding.keep_layout(cache, mesh)
 
   rows, cache = decode.advance(
     step,

@@ -10,7 +10,7 @@ import sys
 import jax.numpy as jnp
 import pytest
 
-from benchmarks import aot_tpu
+from benchmarks import tpu_compiler
 from inpars_tpu import init
 from inpars_tpu.t5 import config as t5_config
 from inpars_tpu.t5 import sharding
@@ -21,7 +21,7 @@ GIB = 2**30
 
 @pytest.fixture(autouse=True)
 def libtpu():
-  path = aot_tpu.libtpu_path()
+  path = tpu_compiler.libtpu_path()
   if not path.is_file():
     pytest.skip(f'the compiler {path} is missing: `make compiler`')
 
@@ -53,3 +53,20 @@ def test_what_does_not_fit_says_by_how_much():
   )
   assert found['returncode'] == 1
   assert 'exceeds available HBM (15.48G)' in found['error']
+
+
+def test_generate_on_a_v3_8():
+  found = compile_for_tpu(
+    '--program=generate', '--num_layers=2', '--mesh=data=2,model=4'
+  )
+  assert (found['device'], found['num_rows']) == ('TPU v3', 512)
+  fill, advance = found['fill'], found['advance']
+  # A quarter of two layers, embedding and head; 256 rows of 4 heads: each core
+  # has an eighth of the cache.
+  assert advance['argument_bytes'] == pytest.approx(1.008 * GIB, rel=0.01)
+  # The cache, 0.63 GiB, is neither gathered nor copied, and what is donated is
+  # written in place.
+  assert advance['temporary_bytes'] < 0.1 * GIB
+  assert fill['temporary_bytes'] < 0.8 * GIB
+  assert advance['aliased_bytes'] == pytest.approx(0.625 * GIB, rel=0.01)
+  assert 1.0 < found['flops_ratio'] < 1.05

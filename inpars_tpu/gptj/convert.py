@@ -7,6 +7,8 @@ x @ [in, out]. On a mesh each device reads its part of a tensor and turns it.
 import functools
 import math
 import os
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +18,8 @@ from inpars_tpu import mesh as mesh_lib
 from inpars_tpu import model_dir
 from inpars_tpu.gptj import config as config_lib
 from inpars_tpu.gptj import linear, model, sharding
+
+Path = tuple[str, ...]  # Of a parameter, layers without their number.
 
 # Buffers of old transformers versions: masks that are no weights.
 _IGNORED = (r'transformer\.h\.\d+\.attn\.(bias|masked_bias|embed_positions)',)
@@ -110,33 +114,54 @@ def load(
   config, reader = _open(directory)
   rules = sharding.rules(config, mesh)
 
-  def read(name: str, path: tuple[str, ...]):
-    is_kernel = path[-1] not in ('embedding', 'scale', 'bias')
+  def read(name: str, path: Path):
     if mesh is None:
       array = jnp.asarray(np.asarray(reader.read(name)))
     else:
-      axes = sharding.PARAMS[path][:: -1 if is_kernel else 1]
+      axes = sharding.PARAMS[path][:: -1 if _is_kernel(path) else 1]
       array = mesh_lib.place(
         functools.partial(reader.read, name),
         reader.shapes[name],
         mesh_lib.sharding(mesh, axes, rules),
       )
     # A kernel goes to the device as it lies in memory and is turned there.
-    array = array.T if is_kernel else array
+    array = array.T if _is_kernel(path) else array
     if weights == 'int8' and path in _QUANTISED:
       return _quantise(array)
     return array.astype(dtype)
 
-  params: model.Params = {}
-  for path, name in _OUTER_NAMES.items():
-    _put(params, path, read(name, path))
-  params['layers'] = []
-  for i in range(config.num_layers):
-    layer: model.Params = {}
-    for path, name in _LAYER_NAMES.items():
-      _put(layer, path, read(_LAYER.format(i) + name, path))
-    params['layers'].append(layer)
-  return config, params
+  return config, _build(config, read)
+
+
+def abstract_params(
+  config: config_lib.GPTJConfig,
+  dtype: jnp.dtype,
+  *,
+  weights: str | None = None,
+  mesh: jax.sharding.Mesh,
+) -> model.Params:
+  """The shapes, dtypes and places of what `load` returns, without a file."""
+  shapes, rules = hf_shapes(config), sharding.rules(config, mesh)
+
+  def describe(name: str, path: Path):
+    axes = sharding.PARAMS[path]
+
+    def struct(of_dtype, axes):
+      whole = shapes[name][:: -1 if _is_kernel(path) else 1]
+      return jax.ShapeDtypeStruct(
+        whole[-len(axes) :],
+        of_dtype,
+        sharding=mesh_lib.sharding(mesh, axes, rules),
+      )
+
+    if weights == 'int8' and path in _QUANTISED:
+      return {
+        'int8': struct(jnp.int8, axes),
+        'scale': struct(jnp.float32, axes[-1:]),
+      }
+    return struct(dtype, axes)
+
+  return _build(config, describe)
 
 
 def num_bytes(
@@ -157,6 +182,26 @@ def _open(directory):
   reader = model_dir.TensorReader(directory)
   reader.check(hf_shapes(config), _IGNORED)
   return config, reader
+
+
+def _build(
+  config: config_lib.GPTJConfig, read: Callable[[str, Path], Any]
+) -> model.Params:
+  """The tree of what `read` gives for each name and path in a layer."""
+  params: model.Params = {}
+  for path, name in _OUTER_NAMES.items():
+    _put(params, path, read(name, path))
+  params['layers'] = []
+  for i in range(config.num_layers):
+    layer: model.Params = {}
+    for path, name in _LAYER_NAMES.items():
+      _put(layer, path, read(_LAYER.format(i) + name, path))
+    params['layers'].append(layer)
+  return params
+
+
+def _is_kernel(path: Path) -> bool:
+  return path[-1] not in ('embedding', 'scale', 'bias')
 
 
 def _put(tree, path, value) -> None:
