@@ -148,6 +148,20 @@ def test_parameters_have_t5x_names_shapes_and_axes(name):
     assert axes[f'{path}_axes'].names == names
 
 
+@pytest.mark.parametrize(
+  ('options', 'message'),
+  [
+    ({'encoder_segment_ids': 1}, 'set pack = False'),
+    ({'decoder_positions': 1}, 'set pack = False'),
+    ({'decode': True}, 'no decoding cache'),
+  ],
+)
+def test_refuses_what_t5x_may_ask_and_it_lacks(options, message):
+  model = network.Transformer(CONFIGS['v1_0'])
+  with pytest.raises(ValueError, match=message):
+    model.apply({'params': {}}, **make_tokens(), **options)
+
+
 def test_dropout_needs_a_key_and_depends_on_it():
   model = network.Transformer(CONFIGS['v1_0'])
   tokens = {k: v[1:2, :40] for k, v in make_tokens().items()}
