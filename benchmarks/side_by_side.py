@@ -4,13 +4,17 @@ The peer is the PyTorch `inpars` toolkit: INPARS_TPU_PEER_PYTHON is the Python
 of an environment that has it, INPARS_TPU_TEST_DATA/peers its scripts.
 """
 
+import argparse
 import json
 import os
 import pathlib
+import resource
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 Record = dict[str, Any]
@@ -22,6 +26,27 @@ def test_data() -> pathlib.Path:
   if not folder:
     sys.exit('INPARS_TPU_TEST_DATA must name the shared collections')
   return pathlib.Path(folder)
+
+
+def add_flags(
+  parser: argparse.ArgumentParser, *, config: str, peer_batch_sizes: str
+) -> None:
+  """The flags that every measurement has, with these defaults."""
+  parser.add_argument('--config', default=config)
+  parser.add_argument('--rounds', type=int, default=1)
+  parser.add_argument('--threads', type=int, default=1)
+  parser.add_argument('--peer_batch_sizes', default=peer_batch_sizes)
+  parser.add_argument('--dtype', default='float32')
+  parser.add_argument('--folder', default=None, help='where checkpoints are')
+  parser.add_argument('--ours', default=None, help='measure ours alone there')
+
+
+def folder(args: argparse.Namespace) -> pathlib.Path:
+  """Where checkpoints and outputs are kept from call to call."""
+  default = pathlib.Path(tempfile.gettempdir()) / 'inpars_tpu_benchmark'
+  made = pathlib.Path(args.folder or default)
+  made.mkdir(parents=True, exist_ok=True)
+  return made
 
 
 def peer_command(script: str, *args: object) -> list[str] | None:
@@ -43,8 +68,11 @@ def run(command: Sequence[str], num_threads: int) -> Record:
     XLA_FLAGS=f'{os.environ.get("XLA_FLAGS", "")} {flags}'.strip(),
   )
   cores = sorted(os.sched_getaffinity(0))[:num_threads]
+  pinned = ['taskset', '--cpu-list', ','.join(map(str, cores)), *command]
+  # A shell in between: a process begins with the peak of memory of the one
+  # that it was forked from, which here may hold a checkpoint.
   done = subprocess.run(
-    ['taskset', '--cpu-list', ','.join(map(str, cores)), *command],
+    ['sh', '-c', '"$@"; exit $?', 'sh', *pinned],
     capture_output=True,
     text=True,
     env=environment,
@@ -52,6 +80,30 @@ def run(command: Sequence[str], num_threads: int) -> Record:
   if done.returncode:
     sys.exit(f'{" ".join(command)}\n{done.stderr[-3000:]}')
   return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def measure_twice(work: Callable[[], Any]) -> tuple[Any, Record]:
+  """Runs `work` with compiling, then without.
+
+  Returns:
+    What it returned the second time, and seconds and CPU seconds of it, of the
+    compiling (the difference), and this process's peak of memory.
+  """
+
+  def timed():
+    started, cpu = time.perf_counter(), time.process_time()
+    result = work()
+    return result, time.perf_counter() - started, time.process_time() - cpu
+
+  _, first_seconds, first_cpu = timed()
+  result, seconds, cpu = timed()
+  return result, {
+    'seconds': seconds,
+    'cpu_seconds': cpu,
+    'compile_seconds': first_seconds - seconds,
+    'compile_cpu_seconds': first_cpu - cpu,
+    'peak_rss_mb': resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+  }
 
 
 def interleave(
@@ -68,3 +120,44 @@ def interleave(
 def median(records: Sequence[Record], field: str) -> float:
   """Median of a field over rounds."""
   return statistics.median(record[field] for record in records)
+
+
+def summarise(
+  unit: str,
+  count: int,
+  ours: Sequence[Record],
+  peers: Mapping[str, Sequence[Record]],
+) -> Record:
+  """Rates and costs of ours; beside the best of the peer's, where there is one.
+
+  Args:
+    unit: 'document' or 'pair', for the names of fields.
+    count: how many of them each side did.
+    ours: a record for each round.
+    peers: the same for each of the peer's batch sizes.
+  """
+  seconds, cpu = median(ours, 'seconds'), median(ours, 'cpu_seconds')
+  summary: Record = {
+    f'{unit}s_per_s': round(count / seconds, 3),
+    f'cpu_ms_per_{unit}': round(1e3 * cpu / count, 2),
+    'compile_seconds': round(median(ours, 'compile_seconds'), 1),
+    'compile_cpu_seconds': round(median(ours, 'compile_cpu_seconds'), 1),
+    'peak_rss_mb': round(median(ours, 'peak_rss_mb')),
+  }
+  if not peers:
+    return summary
+  fastest = min(median(records, 'seconds') for records in peers.values())
+  leanest = min(median(records, 'cpu_seconds') for records in peers.values())
+  return summary | {
+    f'peer_{unit}s_per_s': round(count / fastest, 3),
+    'ratio': round(fastest / seconds, 2),
+    'cpu_ratio': round(leanest / cpu, 2),
+    f'peer_cpu_ms_per_{unit}': {
+      name: round(1e3 * median(records, 'cpu_seconds') / count, 1)
+      for name, records in peers.items()
+    },
+    'peer_peak_rss_mb': {
+      name: round(median(records, 'peak_rss_mb'))
+      for name, records in peers.items()
+    },
+  }

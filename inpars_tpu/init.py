@@ -140,17 +140,29 @@ def named_config(name: str, num_tokens: int | None = None) -> dict[str, Any]:
       rotary_dim=rotary,
     ).to_hf()
   if name in _T5_SIZES:
-    layers, width, heads, d_kv, d_ff = _T5_SIZES[name]
-    return t5_config.T5Config(
-      vocab_size=_rows((num_tokens or _T5_PIECES) + _NUM_SENTINELS),
-      num_layers=layers,
-      num_decoder_layers=layers,
-      d_model=width,
-      num_heads=heads,
-      d_kv=d_kv,
-      d_ff=d_ff,
-    ).to_hf()
+    num_pieces = num_tokens or _T5_PIECES
+    return t5_sizes(name, _rows(num_pieces + _NUM_SENTINELS)).to_hf()
   raise errors.unknown('config', name, [*_GPTJ_SIZES, *_T5_SIZES])
+
+
+def t5_sizes(name: str, num_rows: int) -> t5_config.T5Config:
+  """A named T5 whose embedding has so many rows.
+
+  Raises:
+    InputError: an unknown name.
+  """
+  if name not in _T5_SIZES:
+    raise errors.unknown('config', name, _T5_SIZES)
+  layers, width, heads, d_kv, d_ff = _T5_SIZES[name]
+  return t5_config.T5Config(
+    vocab_size=num_rows,
+    num_layers=layers,
+    num_decoder_layers=layers,
+    d_model=width,
+    num_heads=heads,
+    d_kv=d_kv,
+    d_ff=d_ff,
+  )
 
 
 def _check_tokenizer(

@@ -15,15 +15,12 @@ from etils import epath
 
 from inpars_tpu import errors, files, model_dir
 from inpars_tpu import tokenizer as tokenizer_lib
+from inpars_tpu.t5 import truncate
 
 SPEC_NAME = 'reranker.json'
 DOCUMENTS_CUT, QUERIES_CUT = 'documents cut', 'queries cut'  # Counted.
 
-Parts = tuple[str, str, str]  # Before, what may be cut, after.
-
 _QUERY, _DOCUMENT = '{query}', '{document}'
-# A longer text is read no farther at first: English has four a token.
-_CHARS_PER_TOKEN = 8
 # (owner, names, false and true word) of published checkpoints, all with
 # monoT5's text: github.com/castorini/pygaggle, pygaggle/rerank/base.py.
 _PUBLISHED = (
@@ -75,7 +72,7 @@ class RerankerSpec:
     """The input text; braces in the query or the document mean nothing."""
     return ''.join(self.around_document(query, document))
 
-  def around_document(self, query: str, document: str) -> Parts:
+  def around_document(self, query: str, document: str) -> truncate.Parts:
     """The input text; of its three parts the document is the second."""
     before, after = self.template.split(_DOCUMENT)
     return (
@@ -84,7 +81,7 @@ class RerankerSpec:
       after.replace(_QUERY, query),
     )
 
-  def around_query(self, query: str, document: str) -> Parts:
+  def around_query(self, query: str, document: str) -> truncate.Parts:
     """The input text; of its three parts the query is the second."""
     before, after = self.template.split(_QUERY)
     return (
@@ -200,12 +197,12 @@ def build_inputs(
   """
   room = max_tokens - 1  # For </s>.
   pairs = list(zip(queries, documents, strict=True))
-  inputs, num_long = _fit(
-    tokenizer, [spec.around_document(*pair) for pair in pairs], room
+  inputs, num_long = truncate.fit(
+    tokenizer.encode, [spec.around_document(*pair) for pair in pairs], room
   )
   full = [i for i, tokens in enumerate(inputs) if tokens is None]
-  again, _ = _fit(
-    tokenizer, [spec.around_query(pairs[i][0], '') for i in full], room
+  again, _ = truncate.fit(
+    tokenizer.encode, [spec.around_query(pairs[i][0], '') for i in full], room
   )
   if None in again:
     raise errors.InputError(
@@ -220,39 +217,6 @@ def build_inputs(
     if counts is not None and count:
       counts[reason] += count
   return [[*tokens, tokenizer.eos_id] for tokens in inputs]
-
-
-def _fit(
-  tokenizer: tokenizer_lib.T5Tokenizer, texts: Sequence[Parts], room: int
-) -> tuple[list[list[int] | None], int]:
-  """Tokenises texts, and cuts the middle of those that are too long.
-
-  A piece never reaches over a blank, so tokens cut off behind a word are those
-  of the text cut there; within a word they are the first of the whole word.
-
-  Returns:
-    Tokens of each text, None where its ends alone are too long; and how many
-    texts were too long.
-  """
-  most = _CHARS_PER_TOKEN * room
-  found = tokenizer.encode(
-    [before + middle[:most] + after for before, middle, after in texts]
-  )
-  short = [
-    i
-    for i, (_, middle, _) in enumerate(texts)
-    if len(middle) > most and len(found[i]) <= room
-  ]
-  whole = tokenizer.encode([''.join(texts[i]) for i in short])
-  for i, tokens in zip(short, whole, strict=True):
-    found[i] = tokens
-  long = [i for i, tokens in enumerate(found) if len(tokens) > room]
-  heads = tokenizer.encode([texts[i][0] for i in long])
-  tails = tokenizer.encode([texts[i][2] for i in long])
-  for i, head, tail in zip(long, heads, tails, strict=True):
-    fits = len(head) + len(tail) <= room
-    found[i] = found[i][: room - len(tail)] + tail if fits else None
-  return found, len(long)
 
 
 def check(

@@ -240,13 +240,19 @@ def test_killed_at_every_stage_ends_in_equal_bytes(place, done, tmp_path):
 def test_example_of_the_readme(place, done, monkeypatch, capsys):
   readme = pathlib.Path(__file__).parent.parent / 'README.md'
   (code,) = re.findall(r'```python\n(.*?)```', readme.read_text(), re.DOTALL)
+  (place / 'demo' / 'data').symlink_to(place / 'data')  # As `demo` has it.
   monkeypatch.chdir(place)
   names = {}
   exec(code, names)
-  assert len(names['run']['q1']) == 10
-  assert len(names['scores']) == 2
-  assert all(score < 0 for score in names['scores'])
-  assert len(names['queries']) == 1
+  assert len(names['hits']) == len(names['texts']) == 10
+  scores = names['scores']
+  assert len(scores) == 10 and max(scores) < 0
+  ranked = [names['best'], *names['others']]
+  assert sorted(hit.index for hit in ranked) == list(range(10))
+  assert [hit.score for hit in ranked] == sorted(scores, reverse=True)
+  assert len(names['queries']) == 2
+  best = names['texts'][names['best'].index]
+  assert capsys.readouterr().out.splitlines()[0].endswith(best)
 
 
 @pytest.mark.parametrize('given', ['.', '../world', 'world'])
