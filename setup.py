@@ -48,6 +48,7 @@ setuptools.setup(
     'pyyaml',
     'safetensors>=0.5',
     'sentencepiece>=0.2',
+    'tensorstore',
     'tokenizers>=0.20',
     'tqdm',
   ],

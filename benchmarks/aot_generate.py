@@ -1,4 +1,4 @@
-"""GPT-J's programs for a TPU that is not there; see aot_tpu.
+"""GPT-J's programs for a TPU that is not there; see tpu_compiler.
 
   python -m benchmarks.aot_tpu --program=generate --mesh=data=2,model=4
 
@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from benchmarks import aot_tpu
+from benchmarks import tpu_compiler
 from inpars_tpu import flops, generator, init
 from inpars_tpu import mesh as mesh_lib
 from inpars_tpu.gptj import config as config_lib
@@ -24,7 +24,6 @@ from inpars_tpu.gptj import convert, decode, model, sharding
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
   """Adds what --program=generate alone reads."""
-  parser.add_argument('--mesh', default='data=2,model=4')
   parser.add_argument('--weights', choices=('int8',))
   parser.add_argument('--num_rows', type=int, default=512)
   parser.add_argument('--prefix_tokens', type=int, default=312)
@@ -39,7 +38,7 @@ def measure(args: argparse.Namespace, devices: Sequence[Any]) -> dict[str, Any]:
   )
   if args.num_layers:
     config = dataclasses.replace(config, num_layers=args.num_layers)
-  shape = mesh_lib.parse(args.mesh, len(devices))
+  shape = mesh_lib.parse(args.mesh or 'data=2,model=4', len(devices))
   mesh_lib.check(shape, sharding.counts(config))
   mesh = mesh_lib.make(shape, devices)
   num_filled = shape.data * generator.num_filled(args.num_rows // shape.data)
@@ -54,7 +53,7 @@ def measure(args: argparse.Namespace, devices: Sequence[Any]) -> dict[str, Any]:
   }
   found: dict[str, Any] = {}
   for name, program in programs.items():
-    found[name] = aot_tpu.measure(program, len(devices))
+    found[name] = tpu_compiler.measure(program, len(devices))
     if 'error' in found[name]:
       return found | found[name]
   num_fills = args.num_rows / num_filled
@@ -68,12 +67,12 @@ def measure(args: argparse.Namespace, devices: Sequence[Any]) -> dict[str, Any]:
   }
 
 
-def _fill(args, config, mesh, num_filled, row_flops) -> aot_tpu.Program:
+def _fill(args, config, mesh, num_filled, row_flops) -> tpu_compiler.Program:
   """Prefill of a group."""
   params, prefix, rows, cache = _arrays(args, config, mesh)
   numbers = _whole(mesh, (num_filled,), jnp.int32)
   tokens = _whole(mesh, (num_filled, args.prompt_tokens), jnp.int32)
-  return aot_tpu.Program(
+  return tpu_compiler.Program(
     generator.fill,
     (params, config, prefix, tokens, numbers, numbers, rows, cache),
     hand_flops=num_filled * row_flops,
@@ -85,10 +84,10 @@ def _fill(args, config, mesh, num_filled, row_flops) -> aot_tpu.Program:
   )
 
 
-def _advance(args, config, mesh, row_flops) -> aot_tpu.Program:
+def _advance(args, config, mesh, row_flops) -> tpu_compiler.Program:
   """Decoding of all rows."""
   params, prefix, rows, cache = _arrays(args, config, mesh)
-  return aot_tpu.Program(
+  return tpu_compiler.Program(
     generator.advance,
     (params, config, prefix, rows, cache),
     hand_flops=args.num_rows * row_flops,

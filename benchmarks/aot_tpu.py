@@ -5,174 +5,37 @@
 One JSON line: bytes of a core, operations by XLA's count against the hand
 count of `inpars_tpu.flops`, seconds of compiling. Nothing is run and no weights
 are made. A program that does not fit prints the compiler's reason, and exits 1.
-
-The compiler is libtpu, for Linux on x86_64, of a version that suits jax's.
-`make test` installs it in a folder that jax does not see: where it can be
-imported, every jax process loads it, asks a metadata server for a TPU and
-complains. TPU_LIBRARY_PATH names another libtpu.so.
+`make compiler` installs the compiler; see tpu_compiler.
 """
 
 import argparse
-import dataclasses
 import json
-import os
-import pathlib
 import sys
-import time
-from collections.abc import Callable
-from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-from flax import traverse_util
-from jax.experimental import topologies
+from benchmarks import aot_generate, aot_score, tpu_compiler
 
-from inpars_tpu import flops, init
-from inpars_tpu.t5 import config as t5_config
-from inpars_tpu.t5 import convert as t5_convert
-from inpars_tpu.t5 import network, score
-
-_P = jax.sharding.PartitionSpec
-
-
-class Program(NamedTuple):
-  """What to compile: a jitted function and what it would be called with."""
-
-  function: Any
-  args: tuple[Any, ...]  # Arrays are ShapeDtypeStructs with their sharding.
-  hand_flops: int  # That the whole batch needs, on all cores together.
-  kwargs: dict[str, Any] = {}  # noqa: RUF012  Arguments that have names.
+# Each has add_flags(parser), and measure(args, devices) of what it compiles.
+PROGRAMS = {'score': aot_score, 'generate': aot_generate}
 
 
 def main() -> None:
   """Parses, compiles, prints one line."""
-  from benchmarks import aot_generate  # It imports this module.
-
   parser = argparse.ArgumentParser(allow_abbrev=False)
-  parser.add_argument(
-    '--program', choices=[*PROGRAMS, 'generate'], required=True
-  )
+  parser.add_argument('--program', choices=PROGRAMS, required=True)
   parser.add_argument('--config', help="a size of `init`; default: the paper's")
   parser.add_argument('--num_layers', type=int, help='fewer, for a quick look')
   parser.add_argument('--topology', default='v3:2x2', help='v3:2x2 is a v3-8')
-  parser.add_argument('--batch_tokens', type=int, default=131_072)
-  parser.add_argument('--length', type=int, default=512)
+  parser.add_argument('--mesh', help="data=2,model=4; default: the program's")
   parser.add_argument('--dtype', default='bfloat16')
-  aot_generate.add_flags(parser)
+  for name, program in PROGRAMS.items():
+    program.add_flags(parser.add_argument_group(f'--program={name}'))
   args = parser.parse_args()
-  devices = tpu_devices(args.topology)
-  if args.program == 'generate':
-    found = aot_generate.measure(args, devices)
-  else:
-    mesh = jax.sharding.Mesh(np.asarray(devices), ('data',))
-    found = measure(PROGRAMS[args.program](args, mesh), mesh.size)
+  devices = tpu_compiler.tpu_devices(args.topology)
+  found = PROGRAMS[args.program].measure(args, devices)
   named = {k: v for k, v in vars(args).items() if v is not None}
   print(json.dumps(named | {'device': devices[0].device_kind} | found))
   if 'error' in found:
     sys.exit(1)
-
-
-def tpu_devices(topology: str) -> list[Any]:
-  """The cores of a TPU that is not there, for the compiler alone."""
-  library = libtpu_path()
-  if not library.is_file():
-    sys.exit(f'{library}: no libtpu; `make compiler` installs it')
-  jax.config.update('jax_platforms', 'cpu')
-  os.environ.update(
-    TPU_LIBRARY_PATH=str(library),
-    # Else it asks a metadata server which TPU this machine is.
-    TPU_SKIP_MDS_QUERY='1',
-    TPU_WORKER_ID='0',
-    TPU_WORKER_HOSTNAMES='localhost',
-    TPU_ACCELERATOR_TYPE='v3-8',  # Any that exists: the topology decides.
-    # Compiling takes no TPU, so others may compile at the same time.
-    ALLOW_MULTIPLE_LIBTPU_LOAD='1',
-  )
-  described = topologies.get_topology_desc(
-    platform='tpu', topology_name=topology
-  )
-  return described.devices
-
-
-def libtpu_path() -> pathlib.Path:
-  """Where the compiler is, or should be."""
-  installed = pathlib.Path(sys.prefix, 'libtpu', 'libtpu', 'libtpu.so')
-  return pathlib.Path(os.environ.get('TPU_LIBRARY_PATH', installed))
-
-
-def measure(program: Program, num_cores: int) -> dict[str, Any]:
-  """Compiles a program; returns what one core needs."""
-  started = time.perf_counter()
-  lowered = program.function.lower(*program.args, **program.kwargs)
-  lower_seconds = time.perf_counter() - started
-  started = time.perf_counter()
-  try:
-    compiled = lowered.compile()
-  except jax.errors.JaxRuntimeError as error:
-    if 'RESOURCE_EXHAUSTED' not in str(error):
-      raise
-    return {'error': str(error).partition('\n')[0]}
-  compile_seconds = time.perf_counter() - started
-  memory, cost = compiled.memory_analysis(), compiled.cost_analysis()
-  num_bytes = {
-    'argument_bytes': memory.argument_size_in_bytes,
-    'temporary_bytes': memory.temp_size_in_bytes,
-    'output_bytes': memory.output_size_in_bytes,
-    'code_bytes': memory.generated_code_size_in_bytes,
-  }
-  # Outputs that take the place of arguments.
-  aliased = memory.alias_size_in_bytes
-  hand = program.hand_flops / num_cores
-  return {
-    'num_cores': num_cores,
-    'gib': round((sum(num_bytes.values()) - aliased) / 2**30, 3),
-    **num_bytes,
-    'aliased_bytes': aliased,
-    'flops': int(cost['flops']),
-    'hand_flops': int(hand),
-    'flops_ratio': round(cost['flops'] / hand, 4),
-    'bytes_accessed': int(cost['bytes accessed']),
-    'lower_seconds': round(lower_seconds, 1),
-    'compile_seconds': round(compile_seconds, 1),
-  }
-
-
-def score_program(args: argparse.Namespace, mesh: jax.sharding.Mesh) -> Program:
-  """monoT5: one batch scored, its rows divided among the cores."""
-  config = t5_config.T5Config.from_hf(init.named_config(args.config or 't5_3b'))
-  if args.num_layers:
-    config = dataclasses.replace(
-      config, num_layers=args.num_layers, num_decoder_layers=args.num_layers
-    )
-  num_rows = args.batch_tokens // args.length
-
-  def array(shape, dtype, *axes):
-    sharding = jax.sharding.NamedSharding(mesh, _P(*axes))
-    return jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
-
-  dtype = jnp.dtype(args.dtype)
-  params = traverse_util.unflatten_dict(
-    {
-      path: array(shape, jnp.float32 if t5_convert.is_small(path) else dtype)
-      for path, shape in t5_convert.shapes(config).items()
-    }
-  )
-  return Program(
-    score.score_batch,
-    (
-      network.Transformer(config, dtype=dtype),
-      params,
-      array((num_rows, args.length), jnp.int32, 'data'),
-      array((2,), jnp.int32),
-    ),
-    hand_flops=num_rows * sum(flops.score_pair(config, args.length)),
-  )
-
-
-PROGRAMS: dict[
-  str, Callable[[argparse.Namespace, jax.sharding.Mesh], Program]
-] = {'score': score_program}
 
 
 if __name__ == '__main__':

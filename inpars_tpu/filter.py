@@ -41,6 +41,7 @@ def main(args) -> None:
     args.recipe,
     model=args.model,
     label_words=args.label_words,
+    mesh=args.mesh,
   )
 
 
@@ -52,6 +53,7 @@ def filter_queries(
   *,
   model: files.PathLike | None = None,
   label_words: str | None = None,
+  mesh: str | None = None,
 ) -> None:
   """Writes the best NUM_PAIRS queries, and validation.jsonl beside them.
 
@@ -63,6 +65,7 @@ def filter_queries(
     recipe: gives `MACROS`, and the scorer's where the reranker chooses.
     model: directory of the reranker; read where FILTER_BY is 'reranker'.
     label_words: 'false,true', where the directory does not say them.
+    mesh: as `monot5.MonoT5.load` takes it.
 
   Raises:
     InputError: malformed input, a document that is not there, no query left;
@@ -70,7 +73,7 @@ def filter_queries(
   """
   files.must_exist(queries_path, 'queries')
   files.must_be_file(documents_path, 'documents')
-  settings, model_inputs = _reads(recipe, model, label_words)
+  settings, model_inputs = _reads(recipe, model, label_words, mesh)
   active = rules.build(recipe)
   output = epath.Path(output)
   if output.name == VALIDATION_NAME:
@@ -97,7 +100,7 @@ def filter_queries(
   _log.info('filter: %s', _describe(len(queries), dropped))
   reranker = None
   if model_inputs:
-    reranker = score_lib.load_model(model, recipe, label_words)
+    reranker = score_lib.load_model(model, recipe, label_words, mesh)
   counts: collections.Counter = collections.Counter()
   scores = _score(kept, recipe.FILTER_BY, reranker, job, counts)
   best = choose([query.order for query in kept], scores)
@@ -127,6 +130,7 @@ def _reads(
   recipe: recipe_lib.Recipe,
   model: files.PathLike | None,
   label_words: str | None,
+  mesh: str | None,
 ) -> tuple[dict[str, Any], dict[str, files.PathLike]]:
   """Settings of the manifest, and the reranker where it is an input."""
   settings = recipe.only(*MACROS)
@@ -137,7 +141,7 @@ def _reads(
       "FILTER_BY is 'reranker', which needs --model; or give "
       '--gin.FILTER_BY="\'log_probs\'"'
     )
-  monot5.check(model, label_words)
+  monot5.check(model, label_words, mesh)
   settings |= recipe.only(*score_lib.MACROS) | {'label_words': label_words}
   return settings, {'model': model}
 

@@ -3,6 +3,7 @@
 Knows no network: gptj/convert and t5/convert say which tensors they want.
 """
 
+import os
 import pickle
 import re
 from collections.abc import Iterable, Mapping
@@ -312,13 +313,18 @@ class TensorWriter:
   def _flush(self) -> None:
     import safetensors.numpy
 
-    safetensors.numpy.save_file(
-      self._pending,
-      str(self._temporary(len(self._shards))),
-      metadata={'format': 'pt'},
-    )
+    path = str(self._temporary(len(self._shards)))
+    safetensors.numpy.save_file(self._pending, path, metadata={'format': 'pt'})
+    os.chmod(path, 0o666 & ~_umask())  # Which safetensors leaves to the owner.
     self._shards.append(list(self._pending))
     self._pending, self._num_pending = {}, 0
+
+
+def _umask() -> int:
+  """What a new file's permissions lack; there is no asking without setting."""
+  umask = os.umask(0)
+  os.umask(umask)
+  return umask
 
 
 def copy_tokenizer(source: files.PathLike, target: files.PathLike) -> None:

@@ -220,20 +220,30 @@ def build_inputs(
 
 
 def check(
-  directory: files.PathLike, label_words: str | None = None
+  directory: files.PathLike,
+  label_words: str | None = None,
+  mesh: str | None = None,
 ) -> tuple[RerankerSpec, tokenizer_lib.T5Tokenizer, list[int]]:
-  """Checks all of a directory that can be checked without reading weights.
+  """Checks all that can be checked without reading weights.
+
+  Args:
+    directory: of a model.
+    label_words: as `read_spec` takes them.
+    mesh: as `MonoT5.load` takes it.
 
   Returns:
     What it reads and says, its tokenizer, the label ids.
 
   Raises:
     InputError: as `read_spec` and `label_ids`; another architecture; tensors
-      or a tokenizer that do not fit config.json.
+      or a tokenizer that do not fit config.json; a mesh that is not of all
+      devices, or does not divide the heads.
   """
-  from inpars_tpu.t5 import convert  # jax: not for the text alone.
+  from inpars_tpu.t5 import convert, sharding  # jax: not for the text alone.
 
   config = convert.check(directory)
+  if mesh is not None:
+    sharding.check(config, mesh)
   spec = read_spec(directory, label_words)
   tokenizer = tokenizer_lib.T5Tokenizer(directory)
   ids = label_ids(spec, tokenizer)
@@ -268,6 +278,7 @@ class MonoT5:
     max_tokens: int = 512,
     batch_tokens: int | None = None,
     label_words: str | None = None,
+    mesh: str | None = None,
   ) -> 'MonoT5':
     """Loads a Hugging Face directory of a T5 that was trained to rerank.
 
@@ -277,6 +288,8 @@ class MonoT5:
       max_tokens: inputs are cut to it; see `build_inputs`.
       batch_tokens: encoder tokens that are scored together; None: by device.
       label_words: 'false,true' for a directory without reranker.json.
+      mesh: 'data=2,model=4': how many parts a batch and the weights are in;
+        None: as few parts of the weights as fit the memory.
 
     Raises:
       InputError: as `check`.
@@ -287,9 +300,17 @@ class MonoT5:
 
     if dtype not in ('bfloat16', 'float32'):
       raise errors.unknown('dtype', dtype, ('bfloat16', 'float32'))
-    spec, tokenizer, ids = check(directory, label_words)
+    spec, tokenizer, ids = check(directory, label_words, mesh)
     build_inputs(spec, tokenizer, [''], [''], max_tokens)  # Is there room?
-    config, params = convert.load(directory, jnp.dtype(dtype))
+    config = convert.check(directory)
+    made = score.make_mesh(
+      config,
+      mesh,
+      weight_bytes=convert.num_bytes(config, jnp.dtype(dtype)),
+      dtype=dtype,
+      batch_tokens=batch_tokens,
+    )
+    config, params = convert.load(directory, jnp.dtype(dtype), made)
     scorer = score.Scorer(
       config,
       params,
@@ -297,6 +318,7 @@ class MonoT5:
       dtype=dtype,
       max_tokens=max_tokens,
       batch_tokens=batch_tokens,
+      mesh=made,
     )
     return cls(spec, tokenizer, scorer, max_tokens)
 

@@ -34,6 +34,7 @@ def main(args) -> None:
     args.output,
     args.recipe,
     label_words=args.label_words,
+    mesh=args.mesh,
   )
 
 
@@ -46,6 +47,7 @@ def rerank(
   recipe: recipe_lib.Recipe,
   *,
   label_words: str | None = None,
+  mesh: str | None = None,
 ) -> None:
   """Writes a run with the top RERANK_HITS of each query in a new order.
 
@@ -57,6 +59,7 @@ def rerank(
     output: TREC run, queries in the order of `run_path`.
     recipe: gives `MACROS`.
     label_words: 'false,true', where the directory does not say them.
+    mesh: as `monot5.MonoT5.load` takes it.
 
   Raises:
     InputError: malformed input; queries without a text or documents that are
@@ -65,7 +68,7 @@ def rerank(
   files.must_be_file(run_path, 'run')
   files.must_be_file(corpus_path, 'corpus')
   files.must_be_file(queries_path, 'queries')
-  monot5.check(model_path, label_words)
+  monot5.check(model_path, label_words, mesh)
   job = manifest.begin_file(
     'rerank',
     output,
@@ -83,7 +86,7 @@ def rerank(
   queries = _read_queries(queries_path, run)
   corpus = collection.Corpus(corpus_path)
   positions = find_documents(corpus, run)
-  model = score_lib.load_model(model_path, recipe, label_words)
+  model = score_lib.load_model(model_path, recipe, label_words, mesh)
   hits = recipe.RERANK_HITS
   text = functools.lru_cache(_CACHED_DOCUMENTS)(
     functools.partial(_read_text, corpus)

@@ -19,6 +19,7 @@ def main(args) -> None:
     args.output,
     args.recipe,
     label_words=args.label_words,
+    mesh=args.mesh,
   )
 
 
@@ -29,6 +30,7 @@ def score(
   recipe: recipe_lib.Recipe,
   *,
   label_words: str | None = None,
+  mesh: str | None = None,
 ) -> None:
   """Writes the lines of a JSONL file again, each with its log_prob_true.
 
@@ -38,12 +40,13 @@ def score(
     output: the same lines, in the same order.
     recipe: gives `MACROS`.
     label_words: 'false,true', where the directory does not say them.
+    mesh: as `monot5.MonoT5.load` takes it.
 
   Raises:
     InputError: a malformed line or an empty query; as `monot5.check`.
   """
   files.must_be_file(pairs_path, 'pairs file')
-  monot5.check(model_path, label_words)
+  monot5.check(model_path, label_words, mesh)
   job = manifest.begin_file(
     'score',
     output,
@@ -53,7 +56,7 @@ def score(
   if job.is_complete:
     return
   records = read_pairs(pairs_path)
-  model = load_model(model_path, recipe, label_words)
+  model = load_model(model_path, recipe, label_words, mesh)
   parts = score_parts.split(len(records))
   counts: collections.Counter = collections.Counter()
   scored = score_parts.score(
@@ -78,6 +81,7 @@ def load_model(
   model_path: files.PathLike,
   recipe: recipe_lib.Recipe,
   label_words: str | None,
+  mesh: str | None = None,
 ) -> monot5.MonoT5:
   """The reranker as the recipe wants it."""
   return monot5.MonoT5.load(
@@ -86,6 +90,7 @@ def load_model(
     max_tokens=recipe.MAX_INPUT_TOKENS,
     batch_tokens=recipe.SCORE_BATCH_TOKENS,
     label_words=label_words,
+    mesh=mesh,
   )
 
 

@@ -19,7 +19,7 @@ import ml_dtypes
 import numpy as np
 from etils import epath
 
-from inpars_tpu import errors, files, flax_msgpack
+from inpars_tpu import errors, files, flax_msgpack, model_dir
 
 TARGET, STATE = 'target', 'state'
 STEP, SLOTS = f'{STATE}/step', f'{STATE}/param_states'
@@ -266,8 +266,10 @@ def empty_slots(shape: tuple[int, ...]) -> dict[str, np.ndarray]:
 
 
 def _is_checkpoint(directory: epath.Path) -> bool:
-  if _FOLDER.fullmatch(directory.name) or (directory / STATE).is_dir():
+  if (directory / STATE).is_dir():
     return True
+  if _FOLDER.fullmatch(directory.name):
+    return not model_dir.has_weights(directory)
   index = directory / _INDEX
   if not index.exists() or index.is_dir():
     return False

@@ -38,7 +38,10 @@ _DOCUMENTS = _need('documents', 'documents.jsonl, as sample writes it')
 _ENGINE = Flag(
   'engine', 'which trainer', default='embedded', choices=('embedded', 't5x')
 )
-_RERANKER = _need('model', 'reranker: a Hugging Face directory')
+_RERANKER = _need(
+  'model',
+  'reranker: a Hugging Face directory, or a t5x checkpoint with config.json',
+)
 _LABEL_WORDS = Flag(
   'label_words',
   'words that the reranker was trained to say, "false,true", for a model '
@@ -133,6 +136,7 @@ VERBS: Mapping[str, Verb] = {
       _DOCUMENTS,
       Flag('model', 'reranker; needed where FILTER_BY is "reranker"'),
       _LABEL_WORDS,
+      _MESH,
       _need('output', 'filtered.jsonl; validation.jsonl is written beside it'),
     ),
   ),
@@ -185,6 +189,7 @@ VERBS: Mapping[str, Verb] = {
       _need('pairs_file', 'JSONL with query and text'),
       _RERANKER,
       _LABEL_WORDS,
+      _MESH,
       _need('output', 'the same lines with log_prob_true'),
     ),
   ),
@@ -197,6 +202,7 @@ VERBS: Mapping[str, Verb] = {
       _TEST_QUERIES,
       _RERANKER,
       _LABEL_WORDS,
+      _MESH,
       _need('output', 'TREC run'),
     ),
   ),
@@ -215,7 +221,25 @@ VERBS: Mapping[str, Verb] = {
     'inpars_tpu.report',
     (_need('work_dir', "one dataset's folder, or the folder above several"),),
   ),
-  'convert': Verb('between Hugging Face, t5x and Mesh TensorFlow', None),
+  'convert': Verb(
+    'a T5 between Hugging Face, t5x and Mesh TensorFlow',
+    'inpars_tpu.convert',
+    (
+      Flag(
+        'from_format', 'what the model is', required=True,
+        choices=('hf', 't5x', 'mesh_tf'),
+      ),
+      Flag(
+        'to_format', 'what it shall be', required=True, choices=('hf', 't5x')
+      ),
+      _need('model', 'directory; mesh_tf: DIR/model.ckpt-1010000'),
+      Flag('config', 'a named size (t5_small ...) or a config.json, for a '
+           'model without one'),
+      Flag('tokenizer', 'directory of tokenizer files, for a model without'),
+      _LABEL_WORDS,
+      _need('output', 'the model directory'),
+    ),
+  ),
   'export': Verb('the synthetic data as a Hugging Face dataset', None),
   'plan': Verb('hours, memory, disk and money before anything runs', None),
 }  # fmt: skip

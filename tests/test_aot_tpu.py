@@ -7,9 +7,13 @@ import json
 import subprocess
 import sys
 
+import jax.numpy as jnp
 import pytest
 
-from benchmarks import aot_tpu
+from benchmarks import tpu_compiler
+from inpars_tpu import init
+from inpars_tpu.t5 import config as t5_config
+from inpars_tpu.t5 import sharding
 
 pytestmark = pytest.mark.libtpu
 GIB = 2**30
@@ -17,7 +21,7 @@ GIB = 2**30
 
 @pytest.fixture(autouse=True)
 def libtpu():
-  path = aot_tpu.libtpu_path()
+  path = tpu_compiler.libtpu_path()
   if not path.is_file():
     pytest.skip(f'the compiler {path} is missing: `make compiler`')
 
@@ -36,6 +40,9 @@ def test_score_on_a_v3_8():
   assert found['argument_bytes'] == pytest.approx(0.468 * GIB, rel=0.01)
   # Attention logits of half the queries, not of all: 0.5 GiB, not 1.
   assert found['temporary_bytes'] < 1.2 * GIB
+  config = t5_config.T5Config.from_hf(init.named_config('t5_3b'))
+  estimate = sharding.temporary_bytes(config, 16_384, jnp.bfloat16)
+  assert 1.0 < estimate / found['temporary_bytes'] < 1.5
   assert 1.0 < found['flops_ratio'] < 1.05
   assert found['output_bytes'] < 4_096  # 32 scores in a tile.
 

@@ -1,4 +1,5 @@
 import json
+import os
 import pathlib
 import shutil
 import sys
@@ -60,6 +61,16 @@ def test_shards_have_the_names_that_transformers_gives(tmp_path):
   index = json.loads((tmp_path / 'model.safetensors.index.json').read_text())
   assert index['metadata'] == {'total_size': 44}
   assert index['weight_map']['a'] == 'model-00001-of-00002.safetensors'
+
+
+def test_others_may_read_what_others_may_read(tmp_path):
+  umask = os.umask(0o027)
+  try:
+    write(tmp_path, TENSORS)
+  finally:
+    os.umask(umask)
+  mode = (tmp_path / 'model.safetensors').stat().st_mode
+  assert oct(mode & 0o777) == '0o640'
 
 
 def test_missing_shard_is_named(tmp_path):

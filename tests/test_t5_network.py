@@ -148,6 +148,20 @@ def test_parameters_have_t5x_names_shapes_and_axes(name):
     assert axes[f'{path}_axes'].names == names
 
 
+@pytest.mark.parametrize(
+  ('options', 'message'),
+  [
+    ({'encoder_segment_ids': 1}, 'set pack = False'),
+    ({'decoder_positions': 1}, 'set pack = False'),
+    ({'decode': True}, 'no decoding cache'),
+  ],
+)
+def test_refuses_what_t5x_may_ask_and_it_lacks(options, message):
+  model = network.Transformer(CONFIGS['v1_0'])
+  with pytest.raises(ValueError, match=message):
+    model.apply({'params': {}}, **make_tokens(), **options)
+
+
 def test_dropout_needs_a_key_and_depends_on_it():
   model = network.Transformer(CONFIGS['v1_0'])
   tokens = {k: v[1:2, :40] for k, v in make_tokens().items()}
@@ -167,34 +181,43 @@ def test_dropout_needs_a_key_and_depends_on_it():
   assert np.abs(first - full_logits('v1_0')[1:2]).max() > 0.01
 
 
-@pytest.mark.parametrize('enable_dropout', [False, True])
-def test_blocks_of_queries_change_nothing(enable_dropout, monkeypatch):
-  model = network.Transformer(CONFIGS['v1_0'])
-  tokens = make_tokens()
-  # Three blocks of the encoder's 7 queries, two of the decoder's 4.
-  tokens['encoder_input_tokens'] = tokens['encoder_input_tokens'][:, :7]
+@pytest.mark.parametrize('num_masks', [1, 7])
+def test_blocks_of_queries_change_nothing(num_masks, monkeypatch):
+  attention = layers.Attention(CONFIGS['v1_0'], jnp.float32)
+  generator = np.random.default_rng(0)
+  queries, keys = (
+    jnp.asarray(generator.normal(size=(2, n, 32)), jnp.float32) for n in (7, 5)
+  )
+  bias = jnp.asarray(generator.normal(size=(1, 6, 7, 5)), jnp.float32)
+  mask = jnp.asarray(generator.random((2, 1, num_masks, 5)) < 0.7)
+  args = queries, keys, mask, bias
+  params = attention.init(jax.random.key(0), *args, deterministic=True)
 
-  def apply(max_queries):
-    monkeypatch.setattr(layers, '_MAX_QUERIES', max_queries)
-    return jax.jit(
-      lambda params, key: model.apply(
-        {'params': params},
-        **tokens,
-        enable_dropout=enable_dropout,
-        rngs={'dropout': key},
-      )
-    )(load('v1_0'), jax.random.key(1))
+  def apply(max_queries, deterministic):
+    monkeypatch.setattr(layers, 'MAX_QUERIES', max_queries)
+    rngs = {'dropout': jax.random.key(1)}
+    return attention.apply(
+      params, *args, deterministic=deterministic, rngs=rngs
+    )
 
-  np.testing.assert_allclose(apply(3), apply(7), atol=1e-5)
+  # Of 7 queries blocks of 3, 3 and 1.
+  whole, dropped = apply(7, True), apply(7, False)
+  np.testing.assert_allclose(apply(3, True), whole, atol=1e-5)
+  np.testing.assert_allclose(apply(3, False), dropped, atol=1e-5)
+  assert np.abs(dropped - whole).max() > 0.1
 
 
-def test_large_activations_are_finite_in_bfloat16():
-  # Weights that overflow float16 (65,504): the residual grows to 1e6.
-  embedding = load('v1_0')['token_embedder']['embedding'] * 1e6
-  params = load('v1_0') | {'token_embedder': {'embedding': embedding}}
+@pytest.mark.parametrize('dtype', [jnp.bfloat16, jnp.float32])
+@pytest.mark.parametrize('kernel', ['embedding', 'wo'])
+def test_large_activations_are_finite(kernel, dtype):
+  # Weights with which float16 (65,504) overflows: at once, or in a layer.
+  params = traverse_util.path_aware_map(
+    lambda path, array: array * 1e6 if kernel in path else array, load('v1_0')
+  )
   tokens = make_tokens()['encoder_input_tokens']
-  logits = first_logits('v1_0', tokens, jnp.bfloat16, params)
+  logits = first_logits('v1_0', tokens, dtype, params)
   assert np.isfinite(logits).all()
+  assert np.ptp(logits) > 0.01
 
 
 def test_position_buckets():
@@ -218,26 +241,42 @@ def test_position_buckets():
   assert causal[0, 1] == 0  # What comes later is masked anyway.
 
 
-@pytest.mark.torch
-def test_hugging_face_gives_the_stored_outputs():
+def hugging_face(config):
+  """Hugging Face's T5 with the random weights, and torch; skips without."""
   reason = 'torch and transformers are not installed'
   torch = pytest.importorskip('torch', reason=reason)
   transformers = pytest.importorskip('transformers', reason=reason)
+  hf_config = transformers.T5Config(**config.to_hf())
+  # transformers 5 ties, whatever it is told.
+  hf_config.tie_word_embeddings = config.tie_word_embeddings
+  hf_config._attn_implementation = 'eager'
+  model = transformers.T5ForConditionalGeneration(hf_config).eval()
+  weights = {
+    key: torch.from_numpy(tensor)
+    for key, tensor in t5_checkpoints.random_weights(config).items()
+  }
+  for copy in ('encoder.embed_tokens.weight', 'decoder.embed_tokens.weight'):
+    weights[copy] = weights['shared.weight']
+  weights.setdefault('lm_head.weight', weights['shared.weight'])
+  model.load_state_dict(weights)
+  return model, torch
+
+
+def check_stored(path, outputs):
+  """Compares with a file of arrays; writes it where it is missing."""
+  if not path.exists():
+    np.savez_compressed(path, **outputs)
+  with np.load(path) as stored:
+    assert sorted(stored) == sorted(outputs)
+    for name, value in outputs.items():
+      np.testing.assert_allclose(stored[name], value, atol=1e-5)
+
+
+@pytest.mark.torch
+def test_hugging_face_gives_the_stored_outputs():
   outputs = {}
   for name, config in CONFIGS.items():
-    hf_config = transformers.T5Config(**config.to_hf())
-    # transformers 5 ties, whatever it is told.
-    hf_config.tie_word_embeddings = config.tie_word_embeddings
-    hf_config._attn_implementation = 'eager'
-    model = transformers.T5ForConditionalGeneration(hf_config).eval()
-    weights = {
-      key: torch.from_numpy(tensor)
-      for key, tensor in t5_checkpoints.random_weights(config).items()
-    }
-    for copy in ('encoder.embed_tokens.weight', 'decoder.embed_tokens.weight'):
-      weights[copy] = weights['shared.weight']
-    weights.setdefault('lm_head.weight', weights['shared.weight'])
-    model.load_state_dict(weights)
+    model, torch = hugging_face(config)
     tokens = {k: torch.from_numpy(v).long() for k, v in make_tokens().items()}
     with torch.no_grad():
       logits = model(
@@ -248,9 +287,4 @@ def test_hugging_face_gives_the_stored_outputs():
     two = logits[:, 0, [FALSE, TRUE]].double()
     outputs[f'{name}_logits'] = logits.numpy()
     outputs[f'{name}_log_prob_true'] = two.log_softmax(-1)[:, 1].numpy()
-  if not STORED.exists():
-    np.savez_compressed(STORED, **outputs)
-  with np.load(STORED) as stored:
-    assert sorted(stored) == sorted(outputs)
-    for name, value in outputs.items():
-      np.testing.assert_allclose(stored[name], value, atol=1e-5)
+  check_stored(STORED, outputs)

@@ -41,6 +41,19 @@ def test_plans_no_row_longer_than_the_limit():
   assert plan == [score.Batch([1], 1, 100), score.Batch([0], 1, 100)]
 
 
+def test_plans_rows_that_the_devices_divide():
+  lengths = [3, 100, 90, 500, 512, 60, 2]
+  plan = score.plan_batches(
+    lengths, max_tokens=512, batch_tokens=1_600, num_parts=2
+  )
+  assert plan == [
+    score.Batch([4, 3], 2, 512),  # 3 rows would fit.
+    score.Batch([1, 2, 5, 0, 6], 12, 128),
+  ]
+  plan = score.plan_batches([90], max_tokens=100, batch_tokens=10, num_parts=4)
+  assert plan == [score.Batch([0], 4, 100)]
+
+
 def test_plans_nothing_for_nothing():
   assert score.plan_batches([], max_tokens=100, batch_tokens=10) == []
 

@@ -159,6 +159,14 @@ def test_finds_nothing_in_other_directories(tmp_path):
   assert t5x_checkpoint.find(tmp_path) is None
 
 
+def test_a_name_like_t5x_makes_no_checkpoint_of_hugging_face(tmp_path):
+  folder = tmp_path / 'checkpoint_500'
+  folder.mkdir()
+  assert t5x_checkpoint.find(folder) == folder  # A half-written one.
+  (folder / 'model.safetensors').write_bytes(b'')
+  assert t5x_checkpoint.find(folder) is None
+
+
 def test_a_killed_writer_leaves_no_checkpoint(tmp_path):
   writer = t5x_checkpoint.Writer(tmp_path, step=7)
   writer.add('target/a/kernel', ARRAYS['target/a/kernel'])

@@ -159,6 +159,21 @@ def test_complete_training_is_left_alone(trained, inputs):
     run(inputs, trained, LEARNING_RATE=0.5)
 
 
+def test_from_a_t5x_checkpoint_it_trains_the_same(inputs, trained, tmp_path):
+  source = tmp_path / 'model'
+  t5_checkpoints.write_t5x(source, CONFIG)
+  for file in ('spiece.model', 'reranker.json'):
+    (source / file).write_bytes((inputs / 'model' / file).read_bytes())
+  (tmp_path / 'pairs').symlink_to(inputs / 'pairs')
+  run(tmp_path, tmp_path / 'work')
+  assert metrics(tmp_path / 'work') == metrics(trained)
+  first, second = (
+    (work / 'model' / 'model.safetensors').read_bytes()
+    for work in (tmp_path / 'work', trained)
+  )
+  assert first == second
+
+
 def test_interrupted_and_resumed(trained, inputs, tmp_path, monkeypatch):
   save = checkpoints.Checkpoints.save
 

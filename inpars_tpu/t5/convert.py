@@ -6,6 +6,7 @@ network.py multiplies x @ [in, out], as t5x and Mesh TensorFlow do.
 
 import dataclasses
 import itertools
+import math
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -23,6 +24,7 @@ from inpars_tpu import (
   t5x_checkpoint,
 )
 from inpars_tpu.t5 import config as config_lib
+from inpars_tpu.t5 import sharding
 from inpars_tpu.t5 import weights as weights_lib
 
 Params = dict[str, Any]  # Nested: 'encoder' -> 'layers_0' -> ... -> array.
@@ -210,14 +212,25 @@ def check(directory: os.PathLike | str) -> config_lib.T5Config:
   return open_weights(directory).config
 
 
+def num_bytes(config: config_lib.T5Config, dtype: jnp.dtype) -> int:
+  """What `load` puts on a device."""
+  return sum(
+    math.prod(shape) * (4 if is_small(path) else jnp.dtype(dtype).itemsize)
+    for path, shape in shapes(config).items()
+  )
+
+
 def load(
-  directory: os.PathLike | str, dtype: jnp.dtype = jnp.float32
+  directory: os.PathLike | str,
+  dtype: jnp.dtype = jnp.float32,
+  mesh: sharding.Mesh = None,
 ) -> tuple[config_lib.T5Config, Params]:
   """Reads a directory's weights, one tensor at a time.
 
   Args:
     directory: a model directory, of any float dtype.
     dtype: of kernels and embeddings; the small rest is float32 always.
+    mesh: each device gets its part of a tensor; None: one device.
 
   Returns:
     The configuration, and the 'params' of `network.Transformer`.
@@ -231,7 +244,14 @@ def load(
     array = weights.read(path)
     # A turned view goes to the device as it lies in memory, to be turned there.
     is_turned = not array.flags.c_contiguous
-    array = jnp.asarray(array.T if is_turned else array)
+    array = array.T if is_turned else array
+    if mesh is None:
+      array = jnp.asarray(array)
+    else:
+      place = sharding.of_param(weights.config, path, mesh)
+      array = jax.device_put(
+        array, sharding.turn(place) if is_turned else place
+      )
     array = array.astype(jnp.float32 if is_small(path) else dtype)
     _put(params, path, array.T if is_turned else array)
   return weights.config, params

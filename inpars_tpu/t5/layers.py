@@ -18,7 +18,7 @@ from inpars_tpu.t5 import config as config_lib
 
 # Whose float32 logits exist at the same time. At 512 tokens two blocks, and a
 # quarter less of temporaries: 0.37 GiB a core of T5-3B's scorer on a v3-8.
-_MAX_QUERIES = 256
+MAX_QUERIES = 256
 _MASKED = -1e10  # As t5x: finite, so that a row all masked is no NaN.
 
 _ACTIVATIONS = {
@@ -246,7 +246,7 @@ class Attention(nn.Module):
     if not deterministic and self.config.dropout_rate:
       keep = self._draw_kept(queries.shape[0], keys.shape[1])
     num_queries = queries.shape[1]
-    size = -(-num_queries // -(-num_queries // _MAX_QUERIES))
+    size = -(-num_queries // -(-num_queries // MAX_QUERIES))
     blocks = [slice(i, i + size) for i in range(0, num_queries, size)]
     mixed = [
       self._mix(

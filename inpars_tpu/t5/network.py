@@ -215,8 +215,16 @@ class Transformer(nn.Module):
     decoder_target_tokens: jax.Array,
     *,
     enable_dropout: bool = False,
+    encoder_segment_ids: None = None,
+    decoder_segment_ids: None = None,
+    encoder_positions: None = None,
+    decoder_positions: None = None,
+    decode: bool = False,
   ) -> jax.Array:
     """Computes the logits of every decoder position.
+
+    The last five are what t5x's EncoderDecoderModel passes to every network;
+    here they must stay unset.
 
     Args:
       encoder_input_tokens: [B, S] int32, 0 where padded.
@@ -224,10 +232,33 @@ class Transformer(nn.Module):
       decoder_target_tokens: [B, T] int32, 0 where padded; for the masks, as
         in t5x.
       enable_dropout: needs the 'dropout' random numbers.
+      encoder_segment_ids: of packed examples.
+      decoder_segment_ids: of packed examples.
+      encoder_positions: of packed examples.
+      decoder_positions: of packed examples.
+      decode: token by token, with a cache.
 
     Returns:
       [B, T, V] float32.
+
+    Raises:
+      ValueError: packed examples, or decoding with a cache.
     """
+    packed = (
+      encoder_segment_ids,
+      decoder_segment_ids,
+      encoder_positions,
+      decoder_positions,
+    )
+    if any(ids is not None for ids in packed):
+      raise ValueError('this T5 has no packed examples: set pack = False')
+    if decode:
+      raise ValueError('this T5 has no decoding cache')
+    # t5x initialises with tokens that are floats.
+    encoder_input_tokens, decoder_input_tokens = (
+      tokens.astype(jnp.int32)
+      for tokens in (encoder_input_tokens, decoder_input_tokens)
+    )
     encoded = self.encode(encoder_input_tokens, enable_dropout=enable_dropout)
     return self.decode(
       encoded,

@@ -14,14 +14,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from inpars_tpu import errors
+from inpars_tpu import device, errors
+from inpars_tpu import mesh as mesh_lib
 from inpars_tpu.t5 import config as config_lib
-from inpars_tpu.t5 import network
+from inpars_tpu.t5 import network, sharding
 
 BUCKET_TOKENS = 64  # Inputs are padded to a multiple: one program for each.
 # Large batches fall out of a CPU's caches, and idle no accelerator.
 _BATCH_TOKENS = {'cpu': 4_096, 'tpu': 16_384}
 _BATCH_TOKENS_ELSEWHERE = 32_768
+_SHARE = 0.9  # Of the memory; the rest: programs, and gaps.
 
 
 class Batch(NamedTuple):
@@ -33,18 +35,58 @@ class Batch(NamedTuple):
 
 
 def default_batch_tokens() -> int:
-  """Encoder tokens of a batch that suit the device."""
+  """Encoder tokens of a batch, or of a part of one, that suit the device."""
   return _BATCH_TOKENS.get(jax.default_backend(), _BATCH_TOKENS_ELSEWHERE)
 
 
+def make_mesh(
+  config: config_lib.T5Config,
+  text: str | None,
+  *,
+  weight_bytes: int,
+  dtype: str,
+  batch_tokens: int | None = None,
+) -> sharding.Mesh:
+  """The mesh of this process's devices for scoring; None for one device.
+
+  Args:
+    config: sizes.
+    text: 'data=2,model=4', from the user; None: as few parts of the weights as
+      fit the memory.
+    weight_bytes: of all weights.
+    dtype: as `Scorer` takes it.
+    batch_tokens: as `Scorer` takes it.
+
+  Raises:
+    InputError: as `mesh.parse` and `mesh.check`.
+  """
+
+  def fits(shape: mesh_lib.Shape) -> bool:
+    part_tokens = default_batch_tokens()
+    if batch_tokens:
+      part_tokens = -(-batch_tokens // shape.data)
+    needed = weight_bytes + sharding.temporary_bytes(
+      config, part_tokens, jnp.dtype(dtype)
+    )
+    return needed / shape.model <= _SHARE * device.memory_bytes()
+
+  num_devices = jax.local_device_count()
+  shape = mesh_lib.resolve(text, num_devices, sharding.counts(config), fits)
+  return mesh_lib.make(shape) if num_devices > 1 else None
+
+
 def plan_batches(
-  lengths: Sequence[int], *, max_tokens: int, batch_tokens: int
+  lengths: Sequence[int],
+  *,
+  max_tokens: int,
+  batch_tokens: int,
+  num_parts: int = 1,
 ) -> list[Batch]:
   """Puts inputs of like length together, the longest first.
 
   A batch is as long as its longest input, rounded up to a multiple of
-  BUCKET_TOKENS (or max_tokens), and has batch_tokens / length rows; only the
-  last one may have dummies.
+  BUCKET_TOKENS (or max_tokens), and has batch_tokens / length rows, a multiple
+  of `num_parts`; only the last one may have dummies.
 
   plan_batches([3, 100, 90], max_tokens=512, batch_tokens=256) ->
     [Batch([1, 2], 2, 128), Batch([0], 4, 64)]
@@ -55,7 +97,7 @@ def plan_batches(
     longest = lengths[order[start]]
     assert 0 < longest <= max_tokens, (longest, max_tokens)
     length = min(-(-longest // BUCKET_TOKENS) * BUCKET_TOKENS, max_tokens)
-    num_rows = max(1, batch_tokens // length)
+    num_rows = max(1, batch_tokens // (length * num_parts)) * num_parts
     batches.append(Batch(order[start : start + num_rows], num_rows, length))
     start += num_rows
   return batches
@@ -82,6 +124,7 @@ class Scorer:
     dtype: str,
     max_tokens: int,
     batch_tokens: int | None = None,
+    mesh: sharding.Mesh = None,
   ):
     """Keeps the weights.
 
@@ -92,13 +135,18 @@ class Scorer:
         id: the score is its logit.
       dtype: of activations.
       max_tokens: the longest input.
-      batch_tokens: encoder tokens of a batch; None: `default_batch_tokens`.
+      batch_tokens: encoder tokens of a batch, all devices together; None:
+        `default_batch_tokens` for each part of its rows.
+      mesh: that the weights lie on; None: one device.
     """
     self._model = network.Transformer(config, dtype=jnp.dtype(dtype))
     self._params = params
     self._token_ids = jnp.asarray(token_ids, jnp.int32)
     self._max_tokens = max_tokens
-    self._batch_tokens = batch_tokens or default_batch_tokens()
+    self._mesh, self._num_parts = mesh, mesh_lib.shape_of(mesh).data
+    self._batch_tokens = (
+      batch_tokens or default_batch_tokens() * self._num_parts
+    )
 
   def score(
     self,
@@ -126,6 +174,7 @@ class Scorer:
       [len(tokens) for tokens in inputs],
       max_tokens=self._max_tokens,
       batch_tokens=self._batch_tokens,
+      num_parts=self._num_parts,
     ):
       tokens = pad(inputs, batch)
       pending.append((batch, self._dispatch(tokens)))
@@ -141,6 +190,8 @@ class Scorer:
     return scores
 
   def _dispatch(self, tokens: np.ndarray) -> jax.Array:
+    if self._mesh is not None:
+      tokens = jax.device_put(tokens, sharding.of_tokens(self._mesh))
     return score_batch(self._model, self._params, tokens, self._token_ids)
 
 
