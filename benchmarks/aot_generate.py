@@ -19,7 +19,7 @@ from benchmarks import tpu_compiler
 from inpars_tpu import flops, generator, init
 from inpars_tpu import mesh as mesh_lib
 from inpars_tpu.gptj import config as config_lib
-from inpars_tpu.gptj import convert, decode, model, sharding
+from inpars_tpu.gptj import convert, decode, model, programs, sharding
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -73,7 +73,7 @@ def _fill(args, config, mesh, num_filled, row_flops) -> tpu_compiler.Program:
   numbers = _whole(mesh, (num_filled,), jnp.int32)
   tokens = _whole(mesh, (num_filled, args.prompt_tokens), jnp.int32)
   return tpu_compiler.Program(
-    generator.fill,
+    programs.fill,
     (params, config, prefix, tokens, numbers, numbers, rows, cache),
     hand_flops=num_filled * row_flops,
     kwargs={
@@ -88,7 +88,7 @@ def _advance(args, config, mesh, row_flops) -> tpu_compiler.Program:
   """Decoding of all rows."""
   params, prefix, rows, cache = _arrays(args, config, mesh)
   return tpu_compiler.Program(
-    generator.advance,
+    programs.advance,
     (params, config, prefix, rows, cache),
     hand_flops=args.num_rows * row_flops,
     kwargs={

@@ -23,7 +23,7 @@ from inpars_tpu import (
 )
 from inpars_tpu import mesh as mesh_lib
 from inpars_tpu.gptj import config as config_lib
-from inpars_tpu.gptj import convert, decode, model, sharding
+from inpars_tpu.gptj import convert, decode, model, programs, sharding
 
 # Rows are filled anew when so large a part of the batch is free: fewer wait,
 # and on a CPU prefill is as fast two by two as four by four.
@@ -155,10 +155,10 @@ class GPTJ:
   def read_prefix(self, built: prompt_tokens.Prompts) -> model.Prefix:
     """Keys and values of the shared prefix: computed once for all rows."""
     if 'first' not in self._params and self._is_table_worth_it(built):
-      table = _tabulate(self._params, self.config, self._mesh)
+      table = programs.tabulate(self._params, self.config, self._mesh)
       self._params = self._params | {'first': table}
     tokens = jnp.asarray(built.prefix, jnp.int32)
-    return _read_prefix(self._params, self.config, tokens, self._mesh)
+    return programs.read_prefix(self._params, self.config, tokens, self._mesh)
 
   def _is_table_worth_it(self, built: prompt_tokens.Prompts) -> bool:
     """Whether to compute the first layer for each token of the vocabulary."""
@@ -221,7 +221,7 @@ class GPTJ:
           for row, index in zip(places, group, strict=True)
           if index is not None
         }
-      rows, cache = advance(
+      rows, cache = programs.advance(
         self._params,
         self.config,
         prefix,
@@ -242,7 +242,7 @@ class GPTJ:
       [None if index is None else built.own[index] for index in group],
       built.buckets,
     )
-    return fill(
+    return programs.fill(
       self._params,
       self.config,
       prefix,
@@ -259,7 +259,7 @@ class GPTJ:
   def _begin(self, num_rows, num_slots, max_new_tokens):
     """Rows that have nothing to do, and their cache."""
     begin = functools.partial(
-      _begin, config=self.config, mesh=self._mesh, num_rows=num_rows,
+      programs.begin, config=self.config, mesh=self._mesh, num_rows=num_rows,
       num_slots=num_slots, max_new_tokens=max_new_tokens,
     )  # fmt: skip
     # Jitted, no device ever holds the whole of a cache that has parts.
@@ -326,74 +326,3 @@ def check(
   tokens = tokenizer.GPT2Tokenizer(directory)
   model_dir.check_vocabulary(directory, tokens.num_tokens, config.vocab_size)
   return tokens, config
-
-
-def _begin(params, *, config, mesh, num_rows, num_slots, max_new_tokens):
-  return sharding.constrain_batch(
-    decode.empty_rows(num_rows, max_new_tokens),
-    model.empty_cache(params, config, num_rows, num_slots),
-    mesh,
-  )
-
-
-@functools.partial(jax.jit, static_argnames=('config', 'mesh'))
-def _tabulate(params, config, mesh):
-  table = model.tabulate(params, config)
-  return model.Projections(
-    *(
-      sharding.constrain(part, mesh, axes)
-      for part, axes in zip(table, sharding.FIRST, strict=True)
-    )
-  )
-
-
-@functools.partial(jax.jit, static_argnames=('config', 'mesh'))
-def _read_prefix(params, config, tokens, mesh):
-  prefix = model.prefill_prefix(params, config, tokens)
-  return sharding.constrain(prefix, mesh, sharding.PREFIX)
-
-
-@functools.partial(
-  jax.jit, static_argnames=('config', 'mesh'), donate_argnames=('rows', 'cache')
-)
-def fill(
-  params, config, prefix, tokens, lengths, places, rows, cache, *,
-  is_stop, is_filler, mesh,
-):  # fmt: skip
-  """Prefill of a group: a program for each padded length."""
-  tokens, lengths = sharding.constrain((tokens, lengths), mesh, ('rows',))
-  logits, own = model.prefill(params, config, prefix, tokens, lengths)
-  rows = decode.fill(
-    rows, places, logits, lengths, is_stop=is_stop, is_filler=is_filler
-  )
-  cache = sharding.put_rows(cache, own, places, mesh)
-  return sharding.constrain_batch(rows, cache, mesh)
-
-
-@functools.partial(
-  jax.jit,
-  static_argnames=('config', 'num_prompt_slots', 'mesh'),
-  donate_argnames=('rows', 'cache'),
-)
-def advance(
-  params, config, prefix, rows, cache, *,
-  is_stop, num_prompt_slots, min_done, mesh,
-):  # fmt: skip
-  """Decoding of all rows, until some of each part are free: one program."""
-
-  def step(tokens, positions, slot, is_visible, cache):
-    logits, cache = model.decode_step(
-      params, config, prefix, tokens, positions, slot, is_visible, cache
-    )
-    return logits, sharding.keep_layout(cache, mesh)
-
-  rows, cache = decode.advance(
-    step,
-    rows,
-    cache,
-    is_stop=is_stop,
-    num_prompt_slots=num_prompt_slots,
-    min_done=min_done,
-    num_parts=mesh_lib.shape_of(mesh).data,
-  )
-  return sharding.constrain_batch(rows, cache, mesh)
