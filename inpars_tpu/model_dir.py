@@ -247,9 +247,10 @@ class _FlaxShard:
     array, is_kernel = self._arrays[name]
     return array.shape[::-1] if is_kernel else array.shape
 
-  def read(self, name: str) -> np.ndarray:
+  def read(self, name: str, index: tuple[slice, ...]) -> np.ndarray:
     array, is_kernel = self._arrays[name]
-    return array.read().T if is_kernel else array.read()
+    whole = array.read()  # Mapped: nothing is copied before it is wanted.
+    return (whole.T if is_kernel else whole)[index]
 
 
 _TORCH_LEAVES = dict.fromkeys(('kernel', 'scale', 'embedding'), 'weight')

@@ -177,7 +177,10 @@ def test_flax_tensors_have_torchs_names_and_orientation():
   assert reader.shapes == expected
   assert reader.shapes['lm_head.weight'] == (24, 8)
   for name, shape in expected.items():
-    assert reader.read(name).shape == shape
+    whole = reader.read(name)
+    assert whole.shape == shape
+    part = (slice(1, 3),)
+    np.testing.assert_array_equal(reader.read(name, part), whole[part])
 
 
 def test_reads_the_flax_t5_of_hugging_face():
