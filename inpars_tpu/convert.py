@@ -76,6 +76,15 @@ def convert(
   tokenizer_dir = _find_tokenizer(folder, tokenizer_dir)
   hf_config = _find_config(folder, config, tokenizer_dir)
   spec = _find_spec(folder, label_words)
+  if from_format == MESH:
+    weights = t5_convert.open_mesh(model, hf_config)
+  else:
+    weights = t5_convert.open_weights(model, hf_config)
+  model_dir.check_vocabulary(
+    tokenizer_dir,
+    tokenizer.T5Tokenizer(tokenizer_dir).num_tokens,
+    weights.config.vocab_size,
+  )
   job = manifest.begin_directory(
     'convert',
     output,
@@ -89,22 +98,15 @@ def convert(
   )
   if job.is_complete:
     return
-  if from_format == MESH:
-    weights = t5_convert.open_mesh(model, hf_config)
-  else:
-    weights = t5_convert.open_weights(model, hf_config)
-  model_dir.check_vocabulary(
-    tokenizer_dir,
-    tokenizer.T5Tokenizer(tokenizer_dir).num_tokens,
-    weights.config.vocab_size,
-  )
   write = _write_hf if to_format == HF else _write_t5x
   counts = write(job.output, weights)
   model_dir.copy_tokenizer(tokenizer_dir, job.output)
-  if spec:
+  if (folder / monot5.SPEC_NAME).exists():
+    _copy(folder, job.output, monot5.SPEC_NAME)
+  elif spec:
     monot5.write_spec(job.output, spec)
-  if (folder / _CONFIG).exists():
-    (folder / _CONFIG).copy(job.output / _CONFIG, overwrite=True)
+  if (folder / _CONFIG).exists():  # With fields that are not ours.
+    _copy(folder, job.output, _CONFIG)
   else:
     files.write_json(job.output / _CONFIG, hf_config)
   job.finish(counts=counts)
@@ -199,6 +201,10 @@ def _settings(spec: monot5.RerankerSpec) -> dict[str, Any]:
     name: list(value) if isinstance(value, tuple) else value
     for name, value in vars(spec).items()
   }
+
+
+def _copy(source: epath.Path, target: epath.Path, name: str) -> None:
+  (source / name).copy(target / name, overwrite=True)
 
 
 def _write_hf(

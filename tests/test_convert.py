@@ -52,7 +52,8 @@ def write_model(directory, config, dtype=np.float32):
   (directory / 'config.json').write_text(text)
   t5_checkpoints.write_pieces(directory)
   files.write_json(directory / 'tokenizer_config.json', {'extra_ids': 100})
-  monot5.write_spec(directory, monot5.MONOT5)
+  spec = {'label_words': ['false', 'true'], 'template': monot5.MONOT5.template}
+  (directory / 'reranker.json').write_text(json.dumps(spec))
   return directory
 
 
@@ -118,8 +119,9 @@ def test_mesh_to_hf(models, tmp_path, name, has_rms_norms):
     tokenizer_dir=models / name,
     label_words='false,true',
   )
-  for file in ('model.safetensors', 'spiece.model', 'reranker.json'):
+  for file in ('model.safetensors', 'spiece.model'):
     assert (hf / file).read_bytes() == (models / name / file).read_bytes()
+  assert monot5.read_spec(hf) == monot5.MONOT5
   assert t5_convert.check(hf) == CONFIGS[name]
 
 
@@ -298,6 +300,7 @@ def test_says_how_to_give_what_a_checkpoint_lacks(models, tmp_path):
     match='block_000/layer_001/DenseReluDense/wi_0/kernel is missing',
   ):
     run(prefix, tmp_path / 'output', 'mesh_tf', 'hf', **options)
+  assert not (tmp_path / 'output').exists()
 
 
 def test_command(models, tmp_path, capsys):
