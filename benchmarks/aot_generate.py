@@ -1,4 +1,4 @@
-"""GPT-J's programs for a TPU that is not there; see tpu_compiler.
+"""GPT-J's programs for a TPU that is not there; see aot_tpu.
 
   python -m benchmarks.aot_tpu --program=generate --mesh=data=2,model=4
 
