@@ -1,4 +1,4 @@
-"""GPT-J's programs for a TPU that is not there; see tpu_compiler.
+"""GPT-J's programs for a TPU that is not there; see aot_tpu.
 
   python -m benchmarks.aot_tpu --program=generate --mesh=data=2,model=4
 
@@ -9,7 +9,6 @@ together are those of `num_rows` queries that end after `new_tokens`.
 
 import argparse
 import dataclasses
-import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from benchmarks import tpu_compiler
-from inpars_tpu import errors, flops, generator, init
+from inpars_tpu import flops, generator, init
 from inpars_tpu import mesh as mesh_lib
 from inpars_tpu.gptj import config as config_lib
 from inpars_tpu.gptj import convert, decode, model, programs, sharding
@@ -39,11 +38,8 @@ def measure(args: argparse.Namespace, devices: Sequence[Any]) -> dict[str, Any]:
   )
   if args.num_layers:
     config = dataclasses.replace(config, num_layers=args.num_layers)
-  try:
-    shape = mesh_lib.parse(args.mesh or 'data=2,model=4', len(devices))
-    mesh_lib.check(shape, sharding.counts(config))
-  except errors.InputError as error:
-    sys.exit(str(error))
+  shape = mesh_lib.parse(args.mesh or 'data=2,model=4', len(devices))
+  mesh_lib.check(shape, sharding.counts(config))
   mesh = mesh_lib.make(shape, devices)
   num_filled = shape.data * generator.num_filled(args.num_rows // shape.data)
   num_steps = args.new_tokens - 1  # Prefill gives the first token.

@@ -13,6 +13,7 @@ import json
 import sys
 
 from benchmarks import aot_generate, aot_score, tpu_compiler
+from inpars_tpu import errors
 
 # Each has add_flags(parser), and measure(args, devices) of what it compiles.
 PROGRAMS = {'score': aot_score, 'generate': aot_generate}
@@ -31,7 +32,10 @@ def main() -> None:
     program.add_flags(parser.add_argument_group(f'--program={name}'))
   args = parser.parse_args()
   devices = tpu_compiler.tpu_devices(args.topology)
-  found = PROGRAMS[args.program].measure(args, devices)
+  try:
+    found = PROGRAMS[args.program].measure(args, devices)
+  except errors.InputError as error:
+    sys.exit(str(error))
   named = {k: v for k, v in vars(args).items() if v is not None}
   print(json.dumps(named | {'device': devices[0].device_kind} | found))
   if 'error' in found:
