@@ -28,10 +28,12 @@ def test_halved_rotation_turns_the_pairs_that_hugging_face_turns():
 
 def random_keys_values(rng, *, heads, rows, positions, dims):
   leading = (heads,) if rows is None else (heads, rows)
-  return attention.KeysValues(
-    jnp.asarray(rng.normal(size=(*leading, dims, positions)), jnp.float32),
-    jnp.asarray(rng.normal(size=(*leading, positions, dims)), jnp.float32),
+  keys, values = (
+    jnp.asarray(rng.normal(size=(*leading, positions, dims)), jnp.float32)
+    for _ in range(2)
   )
+  return attention.KeysValues(keys.swapaxes(1, 2) if rows is None else keys,
+                              values)  # fmt: skip
 
 
 @pytest.mark.parametrize('num_prefix', [0, 5])
@@ -48,7 +50,7 @@ def test_one_softmax_over_prefix_and_own(num_prefix):
   )
   for head in range(2):
     for row in range(3):
-      keys = np.concatenate([prefix.keys[head], own.keys[head, row]], axis=1)
+      keys = np.concatenate([prefix.keys[head].T, own.keys[head, row]]).T
       values = np.concatenate([prefix.values[head], own.values[head, row]])
       scores = queries[head, row] @ keys / np.sqrt(8)
       scores = np.where(

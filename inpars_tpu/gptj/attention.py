@@ -23,10 +23,11 @@ _QUERY_BLOCK = 64
 class KeysValues(NamedTuple):
   """Keys and values of one layer: the prefix's, or a batch's own.
 
-  Heads first and keys on their side, as the products want them.
+  Heads first, as the products want them, and the prefix's keys on their side.
+  A batch's are not: a TPU would turn all of them to write a step's.
   """
 
-  keys: jax.Array  # [H, K, P] of a prefix, [H, B, K, C] of a batch.
+  keys: jax.Array  # [H, K, P] of a prefix, [H, B, C, K] of a batch.
   values: jax.Array  # [H, P, K] of a prefix, [H, B, C, K] of a batch.
 
 
@@ -107,7 +108,7 @@ def attend(
   to_prefix = wide(
     'hnk,hkp->hnp', queries.reshape(shape[0], -1, shape[-1]), prefix.keys
   )
-  to_own = wide('hbqk,hbkc->hbqc', queries, own.keys) + bias
+  to_own = wide('hbqk,hbck->hbqc', queries, own.keys) + bias
   top = jnp.maximum(  # [H, B, Q]
     jnp.max(to_own, axis=-1),
     jnp.max(to_prefix, axis=-1, initial=_MASKED).reshape(shape[:3]),
@@ -149,7 +150,7 @@ def attend_causally(
       attend(
         queries[:, :, block[0] : end],
         prefix,
-        KeysValues(own.keys[..., :end], own.values[:, :, :end]),
+        KeysValues(own.keys[:, :, :end], own.values[:, :, :end]),
         mask_bias(jnp.asarray(block[:, None] >= steps[None, :end]))[None, None],
       )
     )

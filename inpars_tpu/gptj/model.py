@@ -124,7 +124,8 @@ def prefill_prefix(params: Params, config: Config, tokens: jax.Array) -> Prefix:
     jnp.array([num_tokens], jnp.int32),
   )
   return [
-    attention.KeysValues(own.keys[:, 0], own.values[:, 0]) for own in cache
+    attention.KeysValues(own.keys[:, 0].swapaxes(1, 2), own.values[:, 0])
+    for own in cache
   ]
 
 
@@ -174,8 +175,7 @@ def decode_step(
     parts = _project(params, config, number, tokens[:, None], x)
     new = _keys_values(config, parts, turns)
     own = attention.KeysValues(
-      write(old.keys, new.keys, slot, axis=3),
-      write(old.values, new.values, slot, axis=2),
+      *(write(*pair, slot, axis=2) for pair in zip(old, new, strict=True))
     )
     mixed = attention.attend(_queries(config, parts, turns), shared, own, bias)
     x = (
@@ -189,10 +189,10 @@ def empty_cache(
   params: Params, config: Config, num_rows: int, size: int
 ) -> Cache:
   """A cache of zeros: B rows of C = size slots."""
-  rows, dims = (config.num_heads, num_rows), config.head_dim
-  zeros = functools.partial(jnp.zeros, dtype=params['embedding'].dtype)
+  shape = (config.num_heads, num_rows, size, config.head_dim)
+  dtype = params['embedding'].dtype
   return [
-    attention.KeysValues(zeros((*rows, dims, size)), zeros((*rows, size, dims)))
+    attention.KeysValues(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype))
     for _ in range(config.num_layers)
   ]
 
@@ -208,8 +208,10 @@ def put_rows(cache: Cache, new: Cache, rows: jax.Array) -> Cache:
   num_tokens = new[0].values.shape[2]
   return [
     attention.KeysValues(
-      old.keys.at[:, rows, :, :num_tokens].set(own.keys),
-      old.values.at[:, rows, :num_tokens].set(own.values),
+      *(
+        whole.at[:, rows, :num_tokens].set(part)
+        for whole, part in zip(old, own, strict=True)
+      )
     )
     for old, own in zip(cache, new, strict=True)
   ]
@@ -253,7 +255,7 @@ def _keys_values(config, parts: Projections, turns) -> attention.KeysValues:
   keys = attention.rotate(_heads(parts.keys, config), turns)
   values = _heads(parts.values, config)
   return attention.KeysValues(
-    keys.transpose(2, 0, 3, 1), values.transpose(2, 0, 1, 3)
+    *(part.transpose(2, 0, 1, 3) for part in (keys, values))
   )
 
 
