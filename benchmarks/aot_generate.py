@@ -41,7 +41,9 @@ def measure(args: argparse.Namespace, devices: Sequence[Any]) -> dict[str, Any]:
   shape = mesh_lib.parse(args.mesh or 'data=2,model=4', len(devices))
   mesh_lib.check(shape, sharding.counts(config))
   mesh = mesh_lib.make(shape, devices)
-  num_filled = shape.data * generator.num_filled(args.num_rows // shape.data)
+  num_filled = shape.data * generator.num_filled(
+    args.num_rows // shape.data, 'tpu'
+  )
   num_steps = args.new_tokens - 1  # Prefill gives the first token.
   prefill, decoding = flops.write_query(
     config, args.prefix_tokens, args.prompt_tokens, num_steps

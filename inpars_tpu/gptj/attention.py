@@ -79,12 +79,12 @@ def rotate(x: jax.Array, by: Rotation) -> jax.Array:
   half = by.cosine.shape[-1]
   first = x[..., :half].astype(jnp.float32)
   second = x[..., half : 2 * half].astype(jnp.float32)
-  turned = [
+  turned = (
     first * by.cosine - second * by.sine,
     second * by.cosine + first * by.sine,
-  ]
-  turned = jnp.concatenate(turned, axis=-1).astype(x.dtype)
-  return jnp.concatenate([turned, x[..., 2 * half :]], axis=-1)
+  )
+  parts = [*(part.astype(x.dtype) for part in turned), x[..., 2 * half :]]
+  return jnp.concatenate(parts, axis=-1)
 
 
 def attend(

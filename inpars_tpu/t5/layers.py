@@ -5,6 +5,7 @@ Parameters carry t5x's names and logical axes, and its initial distributions.
 Axes: B batch, Q queries, S keys, D d_model, H heads, K d_kv, F d_ff.
 """
 
+import functools
 import math
 from typing import Any
 
@@ -245,43 +246,48 @@ class Attention(nn.Module):
     keep = None
     if not deterministic and self.config.dropout_rate:
       keep = self._draw_kept(queries.shape[0], keys.shape[1])
+    # Masked by a sum: a product, a sum and a softmax are one pass.
+    seen = jnp.where(mask, 0.0, _MASKED).astype(jnp.float32)
+    query, key, value = (x.swapaxes(1, 2) for x in (query, key, value))
     num_queries = queries.shape[1]
     size = -(-num_queries // -(-num_queries // MAX_QUERIES))
     blocks = [slice(i, i + size) for i in range(0, num_queries, size)]
     mixed = [
       self._mix(
-        query[:, block],
+        query[:, :, block],
         key,
         value,
-        mask if mask.shape[2] == 1 else mask[:, :, block],
+        seen if seen.shape[2] == 1 else seen[:, :, block],
         None if bias is None else bias[:, :, block],
         keep,
       )
       for block in blocks
     ]
-    mixed = mixed[0] if len(mixed) == 1 else jnp.concatenate(mixed, axis=1)
+    mixed = mixed[0] if len(mixed) == 1 else jnp.concatenate(mixed, axis=2)
+    mixed = mixed.swapaxes(1, 2)  # [B, Q, H, K]
     return self.out(mixed.reshape(*mixed.shape[:2], -1))
 
-  def _mix(self, query, key, value, mask, bias, keep):
-    """Values by the weights of their keys: [B, Q, H, K] of `dtype`.
+  def _mix(self, query, key, value, seen, bias, keep):
+    """Values by the weights of their keys: [B, H, Q, K] of `dtype`.
 
-    query is [B, Q, H, K], key and value [B, S, H, K]; keep: see _draw_kept.
+    query is [B, H, Q, K], key and value [B, H, S, K]; seen [B, 1, Q or 1, S]
+    float32, 0 or _MASKED; keep: see _draw_kept.
     """
-    precision = _precision(self.dtype)
-    logits = jnp.einsum(
-      'bqhk,bshk->bhqs',
-      query,
-      key,
-      precision=precision,
+    product = functools.partial(
+      jnp.einsum,
+      precision=_precision(self.dtype),
       preferred_element_type=jnp.float32,
     )
+    logits = product('bhqk,bhsk->bhqs', query, key) + seen
     if bias is not None:
       logits += bias
-    weights = _softmax(logits, mask).astype(self.dtype)
+    # Divided by their sum at the end: of K numbers a query, not of S.
+    weights = jnp.exp(logits - jnp.max(logits, axis=-1, keepdims=True))
+    total = jnp.sum(weights, axis=-1, keepdims=True)
     if keep is not None:
-      keep_rate = 1.0 - self.config.dropout_rate
-      weights = jnp.where(keep, weights / keep_rate, 0).astype(self.dtype)
-    return jnp.einsum('bhqs,bshk->bqhk', weights, value, precision=precision)
+      weights = jnp.where(keep, weights / (1.0 - self.config.dropout_rate), 0)
+    mixed = product('bhqs,bhsk->bhqk', weights.astype(self.dtype), value)
+    return (mixed / total).astype(self.dtype)
 
   def over_itself(self, x):
     """Attention of one position to itself alone: x [B, D] -> [B, D]."""
