@@ -27,35 +27,44 @@ def inputs():
   return [[*generator.integers(2, 256, n - 1).tolist(), 1] for n in lengths]
 
 
+def plan(lengths, **settings):
+  return score.plan_batches(lengths, bucket_tokens=64, **settings)
+
+
 def test_plans_the_longest_first_in_few_shapes():
   lengths = [3, 100, 90, 500, 512, 60, 2]
-  plan = score.plan_batches(lengths, max_tokens=512, batch_tokens=1_024)
-  assert plan == [
+  batches = plan(lengths, max_tokens=512, batch_tokens=1_024)
+  assert batches == [
     score.Batch([4, 3], 2, 512),
     score.Batch([1, 2, 5, 0, 6], 8, 128),
   ]
 
 
 def test_plans_no_row_longer_than_the_limit():
-  plan = score.plan_batches([90, 100], max_tokens=100, batch_tokens=10)
-  assert plan == [score.Batch([1], 1, 100), score.Batch([0], 1, 100)]
+  batches = plan([90, 100], max_tokens=100, batch_tokens=10)
+  assert batches == [score.Batch([1], 1, 100), score.Batch([0], 1, 100)]
 
 
 def test_plans_rows_that_the_devices_divide():
   lengths = [3, 100, 90, 500, 512, 60, 2]
-  plan = score.plan_batches(
-    lengths, max_tokens=512, batch_tokens=1_600, num_parts=2
-  )
-  assert plan == [
+  batches = plan(lengths, max_tokens=512, batch_tokens=1_600, num_parts=2)
+  assert batches == [
     score.Batch([4, 3], 2, 512),  # 3 rows would fit.
     score.Batch([1, 2, 5, 0, 6], 12, 128),
   ]
-  plan = score.plan_batches([90], max_tokens=100, batch_tokens=10, num_parts=4)
-  assert plan == [score.Batch([0], 4, 100)]
+  batches = plan([90], max_tokens=100, batch_tokens=10, num_parts=4)
+  assert batches == [score.Batch([0], 4, 100)]
+
+
+def test_plans_finer_lengths_where_they_are_asked_for():
+  batches = score.plan_batches(
+    [65, 3], max_tokens=512, batch_tokens=96, bucket_tokens=32
+  )
+  assert batches == [score.Batch([0], 1, 96), score.Batch([1], 3, 32)]
 
 
 def test_plans_nothing_for_nothing():
-  assert score.plan_batches([], max_tokens=100, batch_tokens=10) == []
+  assert plan([], max_tokens=100, batch_tokens=10) == []
 
 
 def test_dummies_are_no_rows_of_padding():
