@@ -3,7 +3,7 @@
   python -m benchmarks.aot_tpu --program=generate --mesh=data=2,model=4
 
 Prefill of one group of prompts, and one decoding step of all rows: what
-generator.py runs, with the shapes that it would have. The operations of both
+row_decoder.py runs, with the shapes that it would have. The operations of both
 together are those of `num_rows` queries that end after `new_tokens`.
 """
 
@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from benchmarks import tpu_compiler
-from inpars_tpu import flops, generator, init
+from inpars_tpu import flops, init, row_decoder
 from inpars_tpu import mesh as mesh_lib
 from inpars_tpu.gptj import config as config_lib
 from inpars_tpu.gptj import convert, decode, model, programs, sharding
@@ -41,7 +41,7 @@ def measure(args: argparse.Namespace, devices: Sequence[Any]) -> dict[str, Any]:
   shape = mesh_lib.parse(args.mesh or 'data=2,model=4', len(devices))
   mesh_lib.check(shape, sharding.counts(config))
   mesh = mesh_lib.make(shape, devices)
-  num_filled = shape.data * generator.num_filled(
+  num_filled = shape.data * row_decoder.num_filled(
     args.num_rows // shape.data, 'tpu'
   )
   num_steps = args.new_tokens - 1  # Prefill gives the first token.

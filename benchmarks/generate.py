@@ -1,10 +1,13 @@
-"""Queries a second: ours and the inpars toolkit's, on one random checkpoint.
+r"""Queries a second: ours and the inpars toolkit's, on one random checkpoint.
 
   python -m benchmarks.generate --config=gptj_10m
+  python -m benchmarks.generate --alone --config=gptj_6b --dtype=bfloat16 \
+    --num_documents=8192
 
 One JSON line: the peer at its best batch size against ours, float32, by turns,
 compile time apart. cpu_ratio = the peer's best CPU seconds / ours. Needs
-INPARS_TPU_PEER_PYTHON and INPARS_TPU_TEST_DATA (see side_by_side).
+INPARS_TPU_PEER_PYTHON and INPARS_TPU_TEST_DATA (see side_by_side). Alone, on
+whatever devices there are, it needs neither: see generate_alone.
 """
 
 import argparse
@@ -12,7 +15,7 @@ import json
 import pathlib
 import sys
 
-from benchmarks import generator_checkpoint, side_by_side
+from benchmarks import generate_alone, generator_checkpoint, side_by_side
 from inpars_tpu import files
 
 _MAX_NEW_TOKENS = 64
@@ -25,11 +28,15 @@ def main() -> None:
   side_by_side.add_flags(parser, config='gptj_10m', peer_batch_sizes='1,8,32')
   parser.add_argument('--num_documents', type=int, default=256)
   parser.add_argument('--batch_size', type=int, default=None)
+  generate_alone.add_flags(parser)
   args = parser.parse_args()
-  if args.ours:
-    print(json.dumps(measure_ours(pathlib.Path(args.ours), args)))
+  if args.alone:
+    found = generate_alone.measure(args)
+  elif args.ours:
+    found = measure_ours(pathlib.Path(args.ours), args)
   else:
-    print(json.dumps(compare(args)))
+    found = compare(args)
+  print(json.dumps(found))
 
 
 def compare(args) -> dict[str, object]:

@@ -27,9 +27,6 @@ def main() -> None:
   side_by_side.add_flags(parser, config='t5_16m', peer_batch_sizes='16,64')
   parser.add_argument('--num_pairs', type=int, default=256)
   parser.add_argument('--batch_tokens', type=int, default=None)
-  parser.add_argument(
-    '--alone', action='store_true', help='random weights, FLOP/s, no peer'
-  )
   args = parser.parse_args()
   if args.alone:
     found = score_alone.measure(

@@ -1,10 +1,12 @@
-"""Runs ours and the peer's by turns, each in a process of its own.
+"""Ours beside the peer's, by turns, or alone beside a plain matrix product.
 
+Each side runs in a process of its own; ours alone in this one.
 The peer is the PyTorch `inpars` toolkit: INPARS_TPU_PEER_PYTHON is the Python
 of an environment that has it, INPARS_TPU_TEST_DATA/peers its scripts.
 """
 
 import argparse
+import functools
 import json
 import os
 import pathlib
@@ -17,7 +19,15 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import jax
+import jax.numpy as jnp
+import numpy as np
+
 Record = dict[str, Any]
+
+_MATMUL_DIM = {'cpu': 1_024}
+_MATMUL_DIM_ELSEWHERE = 8_192
+_MATMUL_REPEATS = 20
 
 
 def test_data() -> pathlib.Path:
@@ -39,6 +49,9 @@ def add_flags(
   parser.add_argument('--dtype', default='float32')
   parser.add_argument('--folder', default=None, help='where checkpoints are')
   parser.add_argument('--ours', default=None, help='measure ours alone there')
+  parser.add_argument(
+    '--alone', action='store_true', help='random weights, FLOP/s, no peer'
+  )
 
 
 def folder(args: argparse.Namespace) -> pathlib.Path:
@@ -161,3 +174,80 @@ def summarise(
       for name, records in peers.items()
     },
   }
+
+
+def beside_matmul(
+  needed_flops: int, record: Record, dtype: str, num_devices: int
+) -> Record:
+  """Says what ours alone made of the devices.
+
+  Args:
+    needed_flops: of work that had to be done, in `record`'s seconds.
+    record: from `measure_twice`.
+    dtype: of the matrix product to compare with.
+    num_devices: that ours ran on; the product is timed on one.
+  """
+  matmul = num_devices * matmul_flops_per_s(dtype)
+  rate = needed_flops / record['seconds']
+  memory = jax.local_devices()[0].memory_stats() or {}
+  return {
+    'device': jax.devices()[0].device_kind,
+    'devices': num_devices,
+    'seconds': round(record['seconds'], 3),
+    'compile_seconds': round(record['compile_seconds'], 1),
+    'tflops_per_s': tera(rate),
+    'matmul_tflops_per_s': tera(matmul),
+    'share_of_matmul': float(f'{rate / matmul:.4g}'),
+    'peak_device_mb': round(memory.get('peak_bytes_in_use', 0) / 2**20),
+  }
+
+
+def tera(number: float) -> float:
+  """Divides by 10^12; four digits."""
+  return float(f'{number / 1e12:.4g}')
+
+
+def matmul_flops_per_s(dtype: str) -> float:
+  """Best rate of one large matrix product, of so many in a row."""
+  backend = jax.default_backend()
+  size = _MATMUL_DIM.get(backend, _MATMUL_DIM_ELSEWHERE)
+  a = normal(jax.random.key(2), (size, size), jnp.dtype(dtype), 1.0)
+  product = jax.jit(lambda x, y: (x @ y).astype(x.dtype))
+  b = product(a, a).block_until_ready()
+  rates = []
+  for _ in range(3):
+    started = time.perf_counter()
+    for _ in range(_MATMUL_REPEATS):
+      b = product(a, a)
+    b.block_until_ready()
+    seconds = time.perf_counter() - started
+    rates.append(_MATMUL_REPEATS * 2 * size**3 / seconds)
+  return max(rates)
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2, 3, 4))
+def normal(key, shape, dtype, std: float, place=None) -> jax.Array:
+  """Random numbers, drawn on the devices where they lie (None: on one)."""
+  drawn = (jax.random.normal(key, shape, jnp.float32) * std).astype(dtype)
+  if place is None:
+    return drawn
+  return jax.lax.with_sharding_constraint(drawn, place)
+
+
+def random_lengths(
+  random: np.random.Generator, count: int, *, mean: int, low: int, high: int
+) -> list[int]:
+  """Lengths like those of real texts: `mean` on average, to the token.
+
+  A gamma distribution of shape 4, cut to low .. high; then moved by a token
+  here and there until the mean is right.
+  """
+  lengths = random.gamma(4.0, mean / 4, count).round().astype(int)
+  lengths = lengths.clip(low, high)
+  missing = mean * count - int(lengths.sum())
+  while missing:
+    step = 1 if missing > 0 else -1
+    free = np.flatnonzero((lengths + step >= low) & (lengths + step <= high))
+    lengths[free[: abs(missing)]] += step
+    missing = mean * count - int(lengths.sum())
+  return lengths.tolist()

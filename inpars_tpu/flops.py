@@ -112,6 +112,16 @@ def write_query(
   return prefill, 2 * (num_steps * step + attention)
 
 
+def by_weights(config: gptj_config.GPTJConfig) -> tuple[int, int]:
+  """Counts a token of GPT-J by the weights that it meets: (prompt, new).
+
+  The rough count that is quoted: no attention, every layer whole, and the head
+  for each new token alone.
+  """
+  layers = 2 * config.num_layers * _gptj_layer(config)
+  return layers, layers + 2 * config.model_dim * config.vocab_size
+
+
 def _read(config, num_before: int, num_tokens: int) -> int:
   """Every layer but the last for each token, and keys and values of that."""
   d, num_whole = config.model_dim, config.num_layers - 1

@@ -1,12 +1,10 @@
 """The query generator: prompts in, GPT-J, one query for each document out.
 
-The network and the decoding loop are in gptj/; here are text and batches.
-Knows no files but the model's.
+Text alone: rows and batches are row_decoder's, the network is in gptj/. Knows
+no files but the model's.
 """
 
-import collections
 import dataclasses
-import functools
 from collections.abc import Iterator, Sequence
 
 import jax
@@ -14,27 +12,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from inpars_tpu import (
-  device,
   files,
   model_dir,
   prompt_tokens,
   prompts,
+  row_decoder,
   tokenizer,
 )
 from inpars_tpu import mesh as mesh_lib
 from inpars_tpu.gptj import config as config_lib
-from inpars_tpu.gptj import convert, decode, model, programs, sharding
-
-# Rows are filled anew when so large a part of the batch is free: the smaller,
-# the fewer rows wait; a CPU reads prompts fastest four by four.
-_FILLS_PER_BATCH = {'cpu': 5}
-_FILLS_PER_BATCH_ELSEWHERE = 8
-# The first layer's table is worth its making where so many times the vocabulary
-# are read, and its memory where it is no larger a part of a device's.
-_MIN_TABLE_USES = 4
-_MAX_TABLE_SHARE = 1 / 16
-# Of a row, for the choice of a mesh: the method's 256 and 64 tokens.
-_USUAL_SLOTS = 320
+from inpars_tpu.gptj import convert, model, sharding
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,18 +48,22 @@ class GPTJ:
   ):
     """Loads a Hugging Face directory; see `load`."""
     self.tokenizer, self.config = check(directory)
-    self.dtype = dtype
-    self._weight_bytes = convert.num_bytes(
-      self.config, jnp.dtype(dtype), weights
-    )
-    self._mesh = self._make_mesh(mesh)
-    self._shape = mesh_lib.shape_of(self._mesh)
-    self.config, self._params = convert.load(
-      directory, jnp.dtype(dtype), weights=weights, mesh=self._mesh
+    self.dtype, kind = dtype, jnp.dtype(dtype)
+    weight_bytes = convert.num_bytes(self.config, kind, weights)
+    parts = row_decoder.make_mesh(mesh, self.config, kind, weight_bytes)
+    self.config, params = convert.load(
+      directory, kind, weights=weights, mesh=parts
     )
     is_stop = np.zeros(self.config.vocab_size, bool)
     is_stop[self.tokenizer.ids_with_newline()] = True
-    self._is_stop = jnp.asarray(is_stop)
+    self._decoder = row_decoder.RowDecoder(
+      self.config,
+      params,
+      is_stop,
+      dtype=kind,
+      mesh=parts,
+      weight_bytes=weight_bytes,
+    )
 
   @classmethod
   def load(
@@ -155,21 +146,7 @@ class GPTJ:
 
   def read_prefix(self, built: prompt_tokens.Prompts) -> model.Prefix:
     """Keys and values of the shared prefix: computed once for all rows."""
-    if 'first' not in self._params and self._is_table_worth_it(built):
-      table = programs.tabulate(self._params, self.config, self._mesh)
-      self._params = self._params | {'first': table}
-    tokens = jnp.asarray(built.prefix, jnp.int32)
-    return programs.read_prefix(self._params, self.config, tokens, self._mesh)
-
-  def _is_table_worth_it(self, built: prompt_tokens.Prompts) -> bool:
-    """Whether to compute the first layer for each token of the vocabulary."""
-    num_tokens = sum(len(own) for own in built.own if own is not None)
-    row_bytes = 4 * self.config.model_dim * jnp.dtype(self.dtype).itemsize
-    return (
-      num_tokens >= _MIN_TABLE_USES * self.config.vocab_size
-      and row_bytes * self.config.vocab_size
-      <= _MAX_TABLE_SHARE * device.memory_bytes()
-    )
+    return self._decoder.read_prefix(built)
 
   def write_queries(
     self,
@@ -193,121 +170,23 @@ class GPTJ:
       batch_size: rows decoded together, rounded up to a multiple of the mesh's
         data axis; None fits them to the memory.
     """
-    num_prompt_slots = built.buckets[-1] if built.buckets else 0
-    num_parts = self._shape.data  # Of the rows, each filled apart.
-    num_rows = batch_size or self._fit(num_prompt_slots + max_new_tokens)
-    part_rows = -(-num_rows // num_parts)
-    num_rows = part_rows * num_parts
-    fitting = [i for i in chosen if built.own[i] is not None]
-    num_new = num_filled(part_rows, jax.default_backend())
-    groups = collections.deque(
-      prompt_tokens.group(fitting, built.own, num_new * num_parts)
-    )
-    rows, cache = self._begin(
-      num_rows, num_prompt_slots + max_new_tokens, max_new_tokens
-    )
-    holds: dict[int, int] = {}  # Row -> index of its prompt.
-    while groups or holds:
-      free = [
-        [row for row in range(start, start + part_rows) if row not in holds]
-        for start in range(0, num_rows, part_rows)
-      ]
-      while groups and min(map(len, free)) >= num_new:
-        group = groups.popleft()
-        places = [row for part in free for row in part[:num_new]]
-        free = [part[num_new:] for part in free]
-        rows, cache = self._fill(prefix, built, group, places, rows, cache)
-        holds |= {
-          row: index
-          for row, index in zip(places, group, strict=True)
-          if index is not None
-        }
-      rows, cache = programs.advance(
-        self._params,
-        self.config,
-        prefix,
-        rows,
-        cache,
-        is_stop=self._is_stop,
-        num_prompt_slots=num_prompt_slots,
-        min_done=np.int32(num_new if groups else part_rows),
-        mesh=self._mesh,
-      )
-      seen = jax.device_get(rows)
-      for row in [row for row in holds if seen.is_done[row]]:
-        yield holds.pop(row), self._to_query(seen, row)
-
-  def _fill(self, prefix, built, group, places, rows, cache):
-    """Puts a group of prompts into rows that are free."""
-    tokens, lengths = prompt_tokens.pad(
-      [None if index is None else built.own[index] for index in group],
-      built.buckets,
-    )
-    return programs.fill(
-      self._params,
-      self.config,
+    for ended in self._decoder.decode(
+      built,
       prefix,
-      tokens,
-      lengths,
-      np.array(places, np.int32),
-      rows,
-      cache,
-      is_stop=self._is_stop,
-      is_filler=np.array([index is None for index in group]),
-      mesh=self._mesh,
-    )
+      chosen,
+      max_new_tokens=max_new_tokens,
+      batch_size=batch_size,
+    ):
+      yield ended.index, self._to_query(ended)
 
-  def _begin(self, num_rows, num_slots, max_new_tokens):
-    """Rows that have nothing to do, and their cache."""
-    begin = functools.partial(
-      programs.begin, config=self.config, mesh=self._mesh, num_rows=num_rows,
-      num_slots=num_slots, max_new_tokens=max_new_tokens,
-    )  # fmt: skip
-    # Jitted, no device ever holds the whole of a cache that has parts.
-    return (begin if self._mesh is None else jax.jit(begin))(self._params)
-
-  def _make_mesh(self, text: str | None) -> sharding.Mesh:
-    """The mesh that was asked for, or that fits; None for one device."""
-
-    def fits(shape: mesh_lib.Shape) -> bool:
-      return device.is_enough(self._fit_part(shape, _USUAL_SLOTS))
-
-    num_devices = jax.local_device_count()
-    shape = mesh_lib.resolve(
-      text, num_devices, sharding.counts(self.config), fits
-    )
-    return mesh_lib.make(shape) if num_devices > 1 else None
-
-  def _fit(self, num_slots: int) -> int:
-    """Rows whose cache and logits fit the memory."""
-    return self._shape.data * self._fit_part(self._shape, num_slots)
-
-  def _fit_part(self, shape: mesh_lib.Shape, num_slots: int) -> int:
-    """Rows of one part of a batch, on a mesh of this shape."""
-    position_bytes = (
-      2 * self.config.model_dim * self.config.num_layers
-    ) * jnp.dtype(self.dtype).itemsize
-    row_bytes = num_slots * position_bytes + 4 * self.config.vocab_size
-    return device.fit_rows(
-      row_bytes / shape.model, self._weight_bytes / shape.model
-    )
-
-  def _to_query(self, rows: decode.Rows, row: int) -> Query:
-    num_tokens = int(rows.num_tokens[row])
-    has_stopped = bool(rows.has_stopped[row])
-    text = self.tokenizer.decode(rows.tokens[row, :num_tokens].tolist())
-    log_probs = rows.log_probs[row, : num_tokens - has_stopped]
+  def _to_query(self, ended: row_decoder.Ended) -> Query:
+    text = self.tokenizer.decode(ended.tokens.tolist())
+    log_probs = ended.log_probs[: len(ended.tokens) - ended.has_stopped]
     return Query(
       text=text.partition('\n')[0].strip(),
       log_probs=[float(f'{value:.6g}') for value in log_probs],
-      is_finished=has_stopped,
+      is_finished=ended.has_stopped,
     )
-
-
-def num_filled(num_rows: int, backend: str) -> int:
-  """How many rows of a part of a batch are filled anew at once."""
-  fills = _FILLS_PER_BATCH.get(backend, _FILLS_PER_BATCH_ELSEWHERE)
-  return max(1, num_rows // fills)
 
 
 def check(

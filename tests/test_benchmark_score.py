@@ -24,7 +24,7 @@ def test_lengths_have_the_mean_of_real_pairs():
 
 
 def test_the_scorer_alone_says_its_share_of_a_matrix_product(monkeypatch):
-  monkeypatch.setitem(score_alone._MATMUL_DIM, 'cpu', 64)
+  monkeypatch.setitem(side_by_side._MATMUL_DIM, 'cpu', 64)
   found = score_alone.measure('t5_tiny', 'float32', 2, 512)
   assert (found['pairs'], found['mean_tokens']) == (2, 230.0)
   assert found['device'] == 'cpu'

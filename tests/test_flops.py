@@ -87,6 +87,7 @@ def test_queries_of_gptj_6b():
   # One token more costs its blocks and the head.
   step = flops.write_query(GPTJ_6B, 0, 1, 1)[1]
   assert step / 1e9 == pytest.approx(11.27 + 0.41, abs=0.01)
+  assert flops.by_weights(GPTJ_6B) == (11_274_289_152, 11_687_165_952)
 
 
 def test_a_prefix_read_once_is_what_each_row_would_read():

@@ -19,6 +19,7 @@ from inpars_tpu import (
   processes,
   prompts,
   recipe,
+  row_decoder,
   tokenizer,
 )
 from inpars_tpu import generator as generator_lib
@@ -104,9 +105,9 @@ def greedy_by_hand(generator, text, max_new_tokens, prompt=PROMPT):
     row = np.zeros((1, 128), np.int32)
     row[0, : len(ids + tokens)] = ids + tokens
     logits, _ = PREFILL(
-      generator._params,
+      generator._decoder.params,
       CONFIG,
-      model.empty_prefix(generator._params, CONFIG),
+      model.empty_prefix(generator._decoder.params, CONFIG),
       row,
       np.array([len(ids + tokens)], np.int32),
     )
@@ -157,11 +158,11 @@ def test_table_of_the_first_layer_where_it_is_worth_it(
   texts = checkpoints.random_sentences(6, seed=8)
   settings = {'prompt': str(prompt_path), 'max_new_tokens': 8}
   expected = generator.generate(texts, **settings)
-  assert 'first' not in generator._params
-  monkeypatch.setattr(generator_lib, '_MIN_TABLE_USES', 0)
+  assert 'first' not in generator._decoder.params
+  monkeypatch.setattr(row_decoder, '_MIN_TABLE_USES', 0)
   other = generator_lib.GPTJ.load(model_path, 'float32')
   got = other.generate(texts, **settings)
-  assert 'first' in other._params
+  assert 'first' in other._decoder.params
   assert all(query.log_probs for query in got)
   assert [q.text for q in got] == [q.text for q in expected]
   for one, another in zip(got, expected, strict=True):

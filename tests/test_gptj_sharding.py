@@ -64,7 +64,8 @@ def decode(generator, texts, batch_size):
 def main(directory: str, output: str) -> None:
   """What every case gives on 8 devices."""
   found = {'cases': [try_case(directory, *case) for case in CASES]}
-  found['chosen'] = str(generator_lib.GPTJ.load(directory, 'float32')._shape)
+  chosen = generator_lib.GPTJ.load(directory, 'float32')
+  found['chosen'] = str(chosen._decoder.shape)
   try:
     generator_lib.GPTJ.load(directory, 'float32', mesh='data=2,model=3')
   except errors.InputError as error:
@@ -83,7 +84,7 @@ def try_case(directory, mesh, batch_size, step, weights):
   model_dir.TensorReader.read = note
   generator = generator_lib.GPTJ.load(directory, 'float32', weights, mesh)
   model_dir.TensorReader.read = read
-  leaves = jax.tree_util.tree_leaves_with_path(generator._params)
+  leaves = jax.tree_util.tree_leaves_with_path(generator._decoder.params)
   return {
     'queries': decode(generator, TEXTS[::step], batch_size)[::step],
     'parts': parts,

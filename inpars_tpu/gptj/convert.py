@@ -143,7 +143,7 @@ def abstract_params(
   dtype: jnp.dtype,
   *,
   weights: str | None = None,
-  mesh: jax.sharding.Mesh,
+  mesh: sharding.Mesh,
 ) -> model.Params:
   """The shapes, dtypes and places of what `load` returns, without a file."""
   shapes, rules = hf_shapes(config), sharding.rules(config, mesh)
@@ -156,7 +156,7 @@ def abstract_params(
       return jax.ShapeDtypeStruct(
         whole[-len(axes) :],
         of_dtype,
-        sharding=mesh_lib.sharding(mesh, axes, rules),
+        sharding=None if mesh is None else mesh_lib.sharding(mesh, axes, rules),
       )
 
     if weights == 'int8' and path in _QUANTISED:
