@@ -124,6 +124,17 @@ def generate(
       recipe,
       prompt if save_prompts else None,
     )
+  _finish(job, shards, shares, built, len(documents))
+
+
+def _finish(
+  job: manifest.Job,
+  shards: Sequence[epath.Path],
+  shares: processes.Shares,
+  built: prompt_tokens.Prompts,
+  num_documents: int,
+) -> None:
+  """Writes the manifest, or says what is left to whom."""
   left = [i for i, path in enumerate(shards) if not path.exists()]
   if left:
     _log.info(
@@ -136,7 +147,7 @@ def generate(
     _log.info('generate: another process has written the manifest')
   else:
     job.finish(
-      counts=_count(shards, len(documents))
+      counts=_count(shards, num_documents)
       | {
         'documents cut': built.num_cut,
         'prompts too long': built.num_too_long,
