@@ -73,6 +73,8 @@ def convert(
       config.json or tokenizer, or two that contradict each other.
   """
   folder, inputs = _find(model, from_format)
+  if (folder / _CONFIG).exists():  # Before what another model lacks.
+    model_dir.read_config(folder, config_lib.MODEL_TYPES, 'convert')
   tokenizer_dir = _find_tokenizer(folder, tokenizer_dir)
   hf_config = _find_config(folder, config, tokenizer_dir)
   spec = _find_spec(folder, label_words)

@@ -276,6 +276,14 @@ def test_another_architecture(models, tmp_path):
     run(source, tmp_path / 'output', 'hf', 't5x')
 
 
+def test_another_architecture_without_a_vocabulary_of_pieces(tmp_path):
+  files.write_json(tmp_path / 'config.json', {'model_type': 'gptj'})
+  with pytest.raises(errors.InputError, match="'gptj' model; convert needs"):
+    convert.convert(
+      tmp_path, tmp_path / 'out', from_format='hf', to_format='t5x'
+    )
+
+
 def test_a_t5x_checkpoint_is_not_hf(models, tmp_path):
   t5x = run(models / 'v1_0', tmp_path / 't5x', 'hf', 't5x')
   with pytest.raises(errors.InputError, match='--from_format=t5x'):
