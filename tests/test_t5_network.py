@@ -288,3 +288,24 @@ def test_hugging_face_gives_the_stored_outputs():
     outputs[f'{name}_logits'] = logits.numpy()
     outputs[f'{name}_log_prob_true'] = two.log_softmax(-1)[:, 1].numpy()
   check_stored(STORED, outputs)
+
+
+def test_bfloat16_products_sum_in_float32_both_ways():
+  # 256 ones and then 1: bfloat16 sums would stay at 256.
+  x = jnp.ones((1, 257), jnp.bfloat16)
+  kernel = jnp.ones((257, 2), jnp.bfloat16)
+
+  def total(x, kernel):
+    return layers.matmul(x, kernel).astype(jnp.float32).sum()
+
+  assert layers.matmul(x * 2, kernel)[0, 0] == 514
+  by_x, by_kernel = jax.grad(total, argnums=(0, 1))(x * 3, kernel * 5)
+  assert by_x.dtype == by_kernel.dtype == jnp.bfloat16
+  assert by_x.tolist() == [[10.0] * 257]
+  assert by_kernel.tolist() == [[3.0, 3.0]] * 257
+  text = jax.jit(jax.grad(total, argnums=(0, 1))).lower(x, kernel).as_text()
+  products = [line for line in text.splitlines() if 'dot_general' in line]
+  assert products
+  for line in products:  # No operand is float32, all sums are.
+    operands, result = line.split(' : ')[1].split('->')
+    assert 'f32' not in operands and 'f32' in result, line

@@ -16,7 +16,9 @@ _LARGEST = 127  # -128 is left out: the range is symmetric.
 def multiply(x: jax.Array, kernel: Kernel) -> jax.Array:
   """[..., in] @ [in, out] -> [..., out], in the dtype of x."""
   if not isinstance(kernel, dict):
-    return x @ kernel
+    # Sums in float32 said aloud: a CPU is twice as fast for it in bfloat16.
+    wide = jnp.matmul(x, kernel, preferred_element_type=jnp.float32)
+    return wide.astype(x.dtype)
   whole = kernel['int8'].astype(x.dtype)  # Exact in bfloat16 too.
   wide = jnp.matmul(x, whole, preferred_element_type=jnp.float32)
   scale = kernel['scale'].reshape((1,) * (x.ndim - 1) + (-1,))
