@@ -39,10 +39,13 @@ def matmul(x: jax.Array, kernel: jax.Array) -> jax.Array:
 def _narrow_matmul(x, kernel):
   """bfloat16 from sums in float32, forward and backward.
 
-  What accelerators do anyhow; a CPU has instructions for this form alone, and
-  is twice as fast by them. Its derivative would else have a float32 operand.
+  What accelerators do anyhow, and devices of a mesh would exchange float32. A
+  CPU has instructions for this form alone, and is twice as fast by them. Its
+  derivative would else have a float32 operand.
   """
-  return _sum_wide(x, kernel)
+  return jax.lax.platform_dependent(
+    x, kernel, cpu=_sum_wide, default=jnp.matmul
+  )
 
 
 def _sum_wide(x, kernel):
@@ -51,13 +54,13 @@ def _sum_wide(x, kernel):
 
 
 def _narrow_matmul_forward(x, kernel):
-  return _sum_wide(x, kernel), (x, kernel)
+  return _narrow_matmul(x, kernel), (x, kernel)
 
 
 def _narrow_matmul_backward(saved, slope):
   x, kernel = saved
   flat, slopes = (y.reshape(-1, y.shape[-1]) for y in (x, slope))
-  return _sum_wide(slope, kernel.T), _sum_wide(flat.T, slopes)
+  return _narrow_matmul(slope, kernel.T), _narrow_matmul(flat.T, slopes)
 
 
 _narrow_matmul.defvjp(_narrow_matmul_forward, _narrow_matmul_backward)
