@@ -15,6 +15,7 @@ import numpy as np
 from flax import linen as nn
 from flax.linen import partitioning
 
+from inpars_tpu import products
 from inpars_tpu.t5 import config as config_lib
 
 # Whose float32 logits exist at the same time. At 512 tokens two blocks, and a
@@ -37,20 +38,11 @@ def matmul(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 @jax.custom_vjp
 def _narrow_matmul(x, kernel):
-  """bfloat16 from sums in float32, forward and backward.
+  """`products.multiply` of bfloat16, forward and backward.
 
-  What accelerators do anyhow, and devices of a mesh would exchange float32. A
-  CPU has instructions for this form alone, and is twice as fast by them. Its
-  derivative would else have a float32 operand.
+  Its own derivative would have a float32 operand on a CPU.
   """
-  return jax.lax.platform_dependent(
-    x, kernel, cpu=_sum_wide, default=jnp.matmul
-  )
-
-
-def _sum_wide(x, kernel):
-  wide = jnp.matmul(x, kernel, preferred_element_type=jnp.float32)
-  return wide.astype(jnp.bfloat16)
+  return products.multiply(x, kernel)
 
 
 def _narrow_matmul_forward(x, kernel):
