@@ -268,9 +268,8 @@ class Attention(nn.Module):
         (self.value, keys),
       )
     )
-    keep = None
     if not deterministic and self.config.dropout_rate:
-      keep = self._draw_kept(queries.shape[0], keys.shape[1])
+      value *= self._draw_kept(queries.shape[0], keys.shape[1])
     # Masked by a sum: a product, a sum and a softmax are one pass.
     seen = jnp.where(mask, 0.0, _MASKED).astype(jnp.float32)
     query, key, value = (x.swapaxes(1, 2) for x in (query, key, value))
@@ -284,7 +283,6 @@ class Attention(nn.Module):
         value,
         seen if seen.shape[2] == 1 else seen[:, :, block],
         None if bias is None else bias[:, :, block],
-        keep,
       )
       for block in blocks
     ]
@@ -292,26 +290,21 @@ class Attention(nn.Module):
     mixed = mixed.swapaxes(1, 2)  # [B, Q, H, K]
     return self.out(mixed.reshape(*mixed.shape[:2], -1))
 
-  def _mix(self, query, key, value, seen, bias, keep):
+  def _mix(self, query, key, value, seen, bias):
     """Values by the weights of their keys: [B, H, Q, K] of `dtype`.
 
     query is [B, H, Q, K], key and value [B, H, S, K]; seen [B, 1, Q or 1, S]
-    float32, 0 or _MASKED; keep: see _draw_kept.
+    float32, 0 or _MASKED.
     """
-    product = functools.partial(
-      jnp.einsum,
-      precision=_precision(self.dtype),
-      preferred_element_type=jnp.float32,
-    )
-    logits = product('bhqk,bhsk->bhqs', query, key) + seen
+    logits = _compare(query, key) + seen
     if bias is not None:
       logits += bias
+    # Whatever is taken away changes no weight, so no gradient goes through it.
+    highest = jax.lax.stop_gradient(jnp.max(logits, axis=-1, keepdims=True))
     # Divided by their sum at the end: of K numbers a query, not of S.
-    weights = jnp.exp(logits - jnp.max(logits, axis=-1, keepdims=True))
+    weights = jnp.exp(logits - highest)
     total = jnp.sum(weights, axis=-1, keepdims=True)
-    if keep is not None:
-      weights = jnp.where(keep, weights / (1.0 - self.config.dropout_rate), 0)
-    mixed = product('bhqs,bhsk->bhqk', weights.astype(self.dtype), value)
+    mixed = _mix(weights.astype(self.dtype), value)
     return (mixed / total).astype(self.dtype)
 
   def over_itself(self, x):
@@ -357,13 +350,81 @@ class Attention(nn.Module):
     return partitioning.with_sharding_constraint(x, names) if x.ndim == 4 else x
 
   def _draw_kept(self, num_rows, num_keys):
-    """What dropout leaves of attention weights, one draw for all queries.
+    """What dropout makes of attention weights: [B, S, H, 1] of `dtype`.
 
-    [B, H, 1, S] bool.
+    One draw for all queries, as in t5x, so that it may be the values that are
+    multiplied by it: K numbers for each key, not a weight for each query.
     """
-    shape = (num_rows, self.config.num_heads, 1, num_keys)
+    shape = (num_rows, num_keys, self.config.num_heads, 1)
     keep_rate = 1.0 - self.config.dropout_rate
-    return jax.random.bernoulli(self.make_rng('dropout'), keep_rate, shape)
+    kept = jax.random.bernoulli(self.make_rng('dropout'), keep_rate, shape)
+    return jnp.where(kept, 1.0 / keep_rate, 0.0).astype(self.dtype)
+
+
+@jax.custom_vjp
+def _compare(query: jax.Array, key: jax.Array) -> jax.Array:
+  """query [B, H, Q, K], key [B, H, S, K] -> [B, H, Q, S] float32."""
+  return _product('bhqk,bhsk->bhqs', query, key)
+
+
+def _compare_backward(saved, slope):
+  query, key = saved
+  slope = slope.astype(query.dtype)
+  return (
+    _product('bhqs,bhsk->bhqk', slope, key).astype(query.dtype),
+    _sum_over_queries(slope, query),
+  )
+
+
+@jax.custom_vjp
+def _mix(weights: jax.Array, value: jax.Array) -> jax.Array:
+  """weights [B, H, Q, S], value [B, H, S, K] -> [B, H, Q, K] float32."""
+  return _product('bhqs,bhsk->bhqk', weights, value)
+
+
+def _mix_backward(saved, slope):
+  weights, value = saved
+  slope = slope.astype(value.dtype)
+  return (
+    _product('bhqk,bhsk->bhqs', slope, value).astype(weights.dtype),
+    _sum_over_queries(weights, slope),
+  )
+
+
+_compare.defvjp(lambda *given: (_compare(*given), given), _compare_backward)
+_mix.defvjp(lambda *given: (_mix(*given), given), _mix_backward)
+
+
+def _sum_over_queries(weights: jax.Array, x: jax.Array) -> jax.Array:
+  """weights [B, H, Q, S], x [B, H, Q, K] -> [B, H, S, K] of the dtype of x.
+
+  On a CPU a product over the last axis but one of the large operand first is
+  three times as slow as of the small one; the barrier keeps XLA from turning
+  the one into the other.
+  """
+
+  def turned(weights, x):
+    mixed = _product('bhqk,bhqs->bhks', x, weights)
+    return jax.lax.optimization_barrier(mixed).swapaxes(2, 3)
+
+  mixed = jax.lax.platform_dependent(
+    weights,
+    x,
+    cpu=turned,
+    default=functools.partial(_product, 'bhqs,bhqk->bhsk'),
+  )
+  return mixed.astype(x.dtype)
+
+
+def _product(axes: str, x: jax.Array, y: jax.Array) -> jax.Array:
+  """An einsum of two of one dtype; sums and result are float32."""
+  return jnp.einsum(
+    axes,
+    x,
+    y,
+    precision=_precision(x.dtype),
+    preferred_element_type=jnp.float32,
+  )
 
 
 def _softmax(logits: jax.Array, mask: jax.Array) -> jax.Array:
