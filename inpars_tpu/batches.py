@@ -3,19 +3,21 @@
 Knows no file and no device. What a step reads is a function of the seed and
 the step alone, so that a resumed run reads what the other would have read.
 
-Axes: N examples, B batch, S input tokens, T target tokens.
+Axes: N examples, B batch, S input tokens, T target tokens, G lists (groups),
+L examples of a list.
 """
 
 import dataclasses
 import functools
-import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 PAD_ID = 0
+NO_EXAMPLE = -1  # Where a list is shorter than the longest.
 _POSITIVE, _NEGATIVE = 1, 0
+_LIST = 2  # Seeds the order of lists, as 1 and 0 do those of the classes.
 # Lengths that a microbatch is padded to, a compiled program each; at
 # SciFact's lengths a finer table saves less than its programs cost.
 _BUCKET_TOKENS = (64, 128, 192, 256, 384, 512, 768, 1_024)
@@ -66,6 +68,24 @@ class Examples:
     end = self.ends[index]
     return self.tokens[end - self.lengths[index] : end]
 
+  @functools.cached_property
+  def lists(self) -> np.ndarray:
+    """[G, L] int64, the examples of each group, positives first.
+
+    In the order of the groups' numbers; NO_EXAMPLE ends those that are shorter
+    than the longest.
+    """
+    order = np.lexsort((-self.labels, self.groups))
+    _, starts, places, counts = np.unique(
+      self.groups[order],
+      return_index=True,
+      return_inverse=True,
+      return_counts=True,
+    )
+    lists = np.full((len(counts), counts.max(initial=0)), NO_EXAMPLE)
+    lists[places, np.arange(len(self)) - starts[places]] = order
+    return lists
+
   @property
   def num_positives(self) -> int:
     """How many have the label 1."""
@@ -73,7 +93,10 @@ class Examples:
 
 
 class Microbatch(NamedTuple):
-  """Rows of one static shape; filler rows are all zeros."""
+  """Rows of one static shape; filler rows are all zeros.
+
+  The rows of a list lie together, L of them, its positive first.
+  """
 
   inputs: np.ndarray  # [B, S] int32, 0 where padded.
   targets: np.ndarray  # [B, T] int32
@@ -81,35 +104,36 @@ class Microbatch(NamedTuple):
 
 
 def draw(
-  examples: Examples, *, seed: int, step: int, batch_size: int
+  examples: Examples,
+  *,
+  seed: int,
+  step: int,
+  batch_size: int,
+  list_size: int = 1,
 ) -> np.ndarray:
-  """Chooses the examples of one step: half positive, half negative.
+  """Chooses the examples of one step: half positive, half negative; or lists.
 
-  Each class is read in an order of its own, drawn anew for each epoch, so that
-  none comes again before all have come.
+  Each class, or all the lists, are read in an order of their own, drawn anew
+  for each epoch, so that none comes again before all have come.
 
   Args:
     examples: with both labels.
     seed: of all draws.
     step: from 1.
-    batch_size: B, even.
+    batch_size: B, even, and a multiple of `list_size`.
+    list_size: above 1 it is L of `examples.lists`, which are drawn whole.
 
   Returns:
-    [B] int64 indices, positives first.
+    [B] int64 indices, positives first; or rows of `examples.lists`, [B / L, L].
   """
-  half = batch_size // 2
+  if list_size > 1:
+    num = batch_size // list_size
+    return examples.lists[_draw(len(examples.lists), seed, _LIST, step, num)]
   chosen = []
   for label in (_POSITIVE, _NEGATIVE):
     members = np.flatnonzero(examples.labels == label)
-    places = np.arange((step - 1) * half, step * half)
-    epochs, offsets = np.divmod(places, len(members))
-    order = np.concatenate(
-      [
-        _order(len(members), seed, label, epoch)[offsets[epochs == epoch]]
-        for epoch in range(epochs[0], epochs[-1] + 1)
-      ]
-    )
-    chosen.append(members[order])
+    places = _draw(len(members), seed, label, step, batch_size // 2)
+    chosen.append(members[places])
   return np.concatenate(chosen)
 
 
@@ -122,6 +146,16 @@ def bucket_lengths(max_tokens: int, is_grouped: bool = True) -> list[int]:
   return [*(shorter if is_grouped else []), max_tokens]
 
 
+def by_length(examples: Examples, chosen: np.ndarray) -> np.ndarray:
+  """Rows or lists with the longest example first; equal ones in their order.
+
+  `chosen` is [B] or [G, L], as `draw` gives it.
+  """
+  lengths = np.where(chosen == NO_EXAMPLE, 0, examples.lengths[chosen])
+  longest = lengths if chosen.ndim == 1 else lengths.max(axis=1)
+  return chosen[np.argsort(-longest, kind='stable')]
+
+
 def split(
   examples: Examples,
   chosen: np.ndarray,
@@ -131,35 +165,59 @@ def split(
 ) -> Iterator[Microbatch]:
   """Groups a batch by length into microbatches of few static shapes.
 
-  The longest rows come first, padded to the shortest of `lengths` that holds
-  them; shorter ones fill the rest of their microbatch, so that filler rows are
-  only in the last.
+  The longest rows, or lists, come first, padded to the shortest of `lengths`
+  that holds them; shorter ones fill the rest of their microbatch, so that
+  filler is only in the last, and at the end of lists.
 
   Args:
     examples: of the whole split.
-    chosen: [B] indices of the batch.
+    chosen: [B] indices of the batch, or [G, L], lists that stay together.
     lengths: as `bucket_lengths` gives them.
-    microbatch_tokens: budget of input tokens, padding counted; a row longer
-      than it is a microbatch of its own.
+    microbatch_tokens: budget of input tokens, padding counted; a row, or a
+      list, longer than it is a microbatch of its own.
   """
-  by_length = iter(chosen[np.argsort(-examples.lengths[chosen], kind='stable')])
-  for index in by_length:
-    num_tokens = min(n for n in lengths if n >= examples.lengths[index])
-    num_rows = min(max(microbatch_tokens // num_tokens, 1), len(chosen))
-    rows = [index, *itertools.islice(by_length, num_rows - 1)]
-    inputs = np.full((num_rows, num_tokens), PAD_ID, np.int32)
-    targets = np.full((num_rows, examples.targets.shape[1]), PAD_ID, np.int32)
-    labels = np.zeros(num_rows, np.int32)
-    for row, example in enumerate(rows):
+  list_size = 1 if chosen.ndim == 1 else chosen.shape[1]
+  rest = by_length(examples, chosen)
+  while len(rest):
+    longest = max(examples.lengths[i] for i in rest[:1].flat if i >= 0)
+    num_tokens = min(n for n in lengths if n >= longest)
+    num_lists = max(microbatch_tokens // (num_tokens * list_size), 1)
+    num_rows = min(num_lists, len(chosen)) * list_size
+    rows, rest = rest[:num_lists].reshape(-1), rest[num_lists:]
+    yield _fill(examples, rows, num_rows, num_tokens)
+
+
+def _fill(
+  examples: Examples, rows: np.ndarray, num_rows: int, num_tokens: int
+) -> Microbatch:
+  inputs = np.full((num_rows, num_tokens), PAD_ID, np.int32)
+  targets = np.full((num_rows, examples.targets.shape[1]), PAD_ID, np.int32)
+  labels = np.zeros(num_rows, np.int32)
+  for row, example in enumerate(rows):
+    if example != NO_EXAMPLE:
       tokens = examples.inputs(example)
       inputs[row, : len(tokens)] = tokens
-    targets[: len(rows)] = examples.targets[rows]
-    labels[: len(rows)] = examples.labels[rows]
-    yield Microbatch(inputs, targets, labels)
+      targets[row] = examples.targets[example]
+      labels[row] = examples.labels[example]
+  return Microbatch(inputs, targets, labels)
+
+
+def _draw(
+  num_members: int, seed: int, kind: int, step: int, num: int
+) -> np.ndarray:
+  """[num] int64, which of the members step number `step` reads."""
+  places = np.arange((step - 1) * num, step * num)
+  epochs, offsets = np.divmod(places, num_members)
+  return np.concatenate(
+    [
+      _order(num_members, seed, kind, epoch)[offsets[epochs == epoch]]
+      for epoch in range(epochs[0], epochs[-1] + 1)
+    ]
+  )
 
 
 @functools.lru_cache(maxsize=4)
-def _order(num: int, seed: int, label: int, epoch: int) -> np.ndarray:
+def _order(num: int, seed: int, kind: int, epoch: int) -> np.ndarray:
   """[num] int64. RandomState: its stream is the same in every numpy."""
-  bits = np.random.SeedSequence([seed, label, epoch]).generate_state(8)
+  bits = np.random.SeedSequence([seed, kind, epoch]).generate_state(8)
   return np.random.RandomState(bits).permutation(num)

@@ -1,4 +1,4 @@
-"""The embedded trainer: monoT5's loss, Adafactor as in t5x, one device.
+"""The embedded trainer: a loss, Adafactor as in t5x, one device.
 
 A batch is computed in microbatches of few static shapes whose gradients add up
 to that of the whole batch. Reads no file and writes none: what to do with a
@@ -9,7 +9,7 @@ Axes: B rows of a microbatch, S input tokens, T target tokens, V vocabulary.
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from inpars_tpu import batches, errors
+from inpars_tpu import batches, errors, losses
 from inpars_tpu.t5 import config as config_lib
 from inpars_tpu.t5 import network
 
@@ -35,7 +35,7 @@ class Settings:
 
   seed: int
   num_steps: int
-  batch_size: int  # Even.
+  batch_size: int  # Examples; even.
   learning_rate: float
   dropout_rate: float
   z_loss: float
@@ -43,6 +43,8 @@ class Settings:
   max_input_tokens: int
   has_length_buckets: bool = True  # False: pads to max_input_tokens.
   microbatch_tokens: int | None = None  # None: by the kind of device.
+  loss: str = losses.MONOT5  # Or losses.RANKT5.
+  list_size: int = 1  # RankT5: rows of a list; batch_size is a multiple.
 
 
 class TrainState(NamedTuple):
@@ -53,18 +55,18 @@ class TrainState(NamedTuple):
 
 
 class Sums(NamedTuple):
-  """Sums over the target tokens, or rows, of the microbatches so far."""
+  """Of the microbatches so far; beside the gradients as `losses.Sums`."""
 
   gradients: Params
   loss: jax.Array  # [] float32, z-loss in it.
   z_loss: jax.Array  # [] float32
-  num_correct: jax.Array  # [] float32, rows whose label word is likelier.
+  num_correct: jax.Array  # [] float32
 
 
 class StepMetrics(NamedTuple):
   """Of one step, on the device: each [] float32."""
 
-  loss: jax.Array  # Mean over target tokens, z-loss in it.
+  loss: jax.Array  # Mean over target tokens, z-loss in it; or over lists.
   z_loss: jax.Array
   accuracy: jax.Array
   grad_norm: jax.Array
@@ -98,20 +100,25 @@ class Trainer:
     self,
     config: config_lib.T5Config,
     settings: Settings,
-    label_ids: tuple[int, int],
+    token_ids: Sequence[int],
   ):
     """Compiles nothing yet.
 
     Args:
       config: of the model; its dropout rate is replaced.
       settings: of the fine-tuning.
-      label_ids: tokens of the label words, false and true.
+      token_ids: as `losses.make` takes them.
     """
     config = dataclasses.replace(config, dropout_rate=settings.dropout_rate)
     self.settings = settings
     self._network = network.Transformer(config, jnp.dtype(settings.dtype))
     self._optimizer = make_optimizer(settings.learning_rate)
-    self._label_ids = label_ids
+    self._loss = losses.make(
+      settings.loss,
+      token_ids,
+      z_loss=settings.z_loss,
+      list_size=settings.list_size,
+    )
     self._dropout_key = jax.random.key(settings.seed % 2**32)
     self._lengths = batches.bucket_lengths(
       settings.max_input_tokens, settings.has_length_buckets
@@ -162,10 +169,11 @@ class Trainer:
       seed=self.settings.seed,
       step=step,
       batch_size=self.settings.batch_size,
+      list_size=self.settings.list_size,
     )
-    sums, num_targets = self.add_up(state.params, examples, chosen, step)
-    num_rows = np.float32(len(chosen))
-    return self._update(state, sums, num_targets, num_rows)
+    sums, num_terms = self.add_up(state.params, examples, chosen, step)
+    num_chosen = np.float32(len(chosen))
+    return self._update(state, sums, num_terms, num_chosen)
 
   def add_up(
     self,
@@ -174,7 +182,10 @@ class Trainer:
     chosen: np.ndarray,
     step: int,
   ) -> tuple[Sums, np.float32]:
-    """Sums over the examples `chosen`, and how many target tokens they have."""
+    """Sums over the rows or lists `chosen`, and what the loss is the mean of.
+
+    That is how many target tokens the rows have, or how many lists there are.
+    """
     sums = self._zeros(params)
     for number, microbatch in enumerate(
       batches.split(
@@ -186,6 +197,8 @@ class Trainer:
     ):
       place = np.array([step, number], np.uint32)
       sums = self._accumulate(sums, params, microbatch, place)
+    if self.settings.loss == losses.RANKT5:
+      return sums, np.float32(len(chosen))
     num_targets = np.count_nonzero(examples.targets[chosen] != network.PAD_ID)
     return sums, np.float32(num_targets)
 
@@ -203,16 +216,16 @@ class Trainer:
     key = jax.random.fold_in(self._dropout_key, place[0])
     key = jax.random.fold_in(key, place[1])
     compute = jax.value_and_grad(self._compute_loss, has_aux=True)
-    (loss, (z_loss, num_correct)), gradients = compute(params, microbatch, key)
+    (_, found), gradients = compute(params, microbatch, key)
     return Sums(
       gradients=jax.tree.map(jnp.add, sums.gradients, gradients),
-      loss=sums.loss + loss,
-      z_loss=sums.z_loss + z_loss,
-      num_correct=sums.num_correct + num_correct,
+      loss=sums.loss + found.loss,
+      z_loss=sums.z_loss + found.z_loss,
+      num_correct=sums.num_correct + found.num_correct,
     )
 
   def _compute_loss(self, params, microbatch, key):
-    """Cross entropy over the whole vocabulary, summed over target tokens."""
+    """The sum over a microbatch, and all its sums; not the mean."""
     targets = microbatch.targets  # [B, T]
     logits = self._network.apply(
       {'params': params},
@@ -222,34 +235,24 @@ class Trainer:
       enable_dropout=self.settings.dropout_rate > 0,
       rngs={'dropout': key},
     )  # [B, T, V] float32
-    is_target = targets != network.PAD_ID  # [B, T]; false in filler rows.
-    log_z = jax.nn.logsumexp(logits, axis=-1)  # [B, T]
-    chosen = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
-    z_loss = self.settings.z_loss * jnp.square(log_z)  # As in t5x.
-    loss = jnp.where(is_target, log_z - chosen + z_loss, 0.0)
-    false_id, true_id = self._label_ids
-    says_true = logits[:, 0, true_id] > logits[:, 0, false_id]  # [B]
-    is_correct = (says_true == (microbatch.labels == 1)) & is_target[:, 0]
-    return jnp.sum(loss), (
-      jnp.sum(jnp.where(is_target, z_loss, 0.0)),
-      jnp.sum(is_correct.astype(jnp.float32)),
-    )
+    sums = self._loss(logits, targets, microbatch.labels)
+    return sums.loss, sums
 
   def _apply_gradients(
     self,
     state: TrainState,
     sums: Sums,
-    num_targets: jax.Array,  # [] float32
-    num_rows: jax.Array,  # [] float32
+    num_terms: jax.Array,  # [] float32, as `add_up` counts them.
+    num_chosen: jax.Array,  # [] float32, rows or lists.
   ) -> tuple[TrainState, StepMetrics]:
-    gradients = jax.tree.map(lambda g: g / num_targets, sums.gradients)
+    gradients = jax.tree.map(lambda g: g / num_terms, sums.gradients)
     updates, opt_state = self._optimizer.update(
       gradients, state.opt_state, state.params
     )
     metrics = StepMetrics(
-      loss=sums.loss / num_targets,
-      z_loss=sums.z_loss / num_targets,
-      accuracy=sums.num_correct / num_rows,
+      loss=sums.loss / num_terms,
+      z_loss=sums.z_loss / num_terms,
+      accuracy=sums.num_correct / num_chosen,
       grad_norm=_norm(gradients),
       update_norm=_norm(updates),
     )

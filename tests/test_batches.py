@@ -4,14 +4,14 @@ import pytest
 from inpars_tpu import batches
 
 
-def make_examples(lengths, labels) -> batches.Examples:
+def make_examples(lengths, labels, groups=None) -> batches.Examples:
   """Example i is `length` tokens of i + 1."""
   return batches.Examples.collect(
     batches.Example(
       inputs=np.full(length, i + 1, np.int32),
       targets=np.array([10 + label, 1], np.int32),
       label=label,
-      group=i // 2,
+      group=groups[i] if groups else i // 2,
     )
     for i, (length, label) in enumerate(zip(lengths, labels, strict=True))
   )
@@ -110,3 +110,65 @@ def test_split_of_rows_longer_than_the_budget():
   )
   assert [part.inputs.shape for part in parts] == [(1, 8), (1, 8)]
   assert parts[0].inputs[0, 0] == 1  # Example 0, the longer.
+
+
+def test_lists_have_their_positive_first():
+  examples = make_examples(
+    [1] * 7, [0, 1, 0, 0, 1, 0, 1], groups=[7, 7, 3, 7, 3, 7, 9]
+  )
+  np.testing.assert_array_equal(
+    examples.lists, [[4, 2, -1, -1], [1, 0, 3, 5], [6, -1, -1, -1]]
+  )
+
+
+def test_draw_of_whole_lists():
+  examples = make_examples([1] * 12, [1, 0, 0] * 4, [i // 3 for i in range(12)])
+
+  def draw(step, seed=1):
+    return batches.draw(
+      examples, seed=seed, step=step, batch_size=6, list_size=3
+    )
+
+  drawn = np.concatenate([draw(1), draw(2)])
+  assert drawn.shape == (4, 3)
+  np.testing.assert_array_equal(  # All four in one epoch.
+    drawn[np.argsort(drawn[:, 0])], examples.lists
+  )
+  np.testing.assert_array_equal(draw(2), drawn[2:])
+  assert any((draw(s, seed=2) != draw(s)).any() for s in range(1, 5))
+
+
+def test_split_keeps_lists_together_and_groups_them_by_length():
+  # Lists of 2 and 3; the longest example of each is 2, 8 and 3 tokens long.
+  examples = make_examples(
+    [2, 1, 3, 3, 8, 1, 2, 3],
+    [1, 0, 1, 0, 0, 1, 0, 0],
+    groups=[0, 0, 1, 1, 2, 2, 2, 1],
+  )
+  first, second = batches.split(
+    examples, examples.lists, lengths=[4, 8], microbatch_tokens=24
+  )
+  # The longest document of a list says where the list goes.
+  np.testing.assert_array_equal(
+    first.inputs, [[6] + [0] * 7, [5] * 8, [7, 7] + [0] * 6]
+  )
+  np.testing.assert_array_equal(first.labels, [1, 0, 0])
+  np.testing.assert_array_equal(
+    second.inputs,
+    [
+      [3, 3, 3, 0], [4, 4, 4, 0], [8, 8, 8, 0],
+      [1, 1, 0, 0], [2, 0, 0, 0], [0, 0, 0, 0],  # A list of two.
+    ],
+  )  # fmt: skip
+  np.testing.assert_array_equal(second.targets[:, 0], [11, 10, 10, 11, 10, 0])
+
+
+def test_by_length():
+  examples = make_examples([1, 3, 2, 3], [1, 0, 1, 0])
+  chosen = np.array([0, 3, 1, 2])
+  np.testing.assert_array_equal(
+    batches.by_length(examples, chosen), [3, 1, 2, 0]
+  )
+  np.testing.assert_array_equal(
+    batches.by_length(examples, np.array([[2, 0], [0, 1]])), [[0, 1], [2, 0]]
+  )

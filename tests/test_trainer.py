@@ -6,11 +6,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from inpars_tpu import batches, errors, trainer
+from inpars_tpu import batches, errors, losses, trainer
 from inpars_tpu.t5 import config as config_lib
 from inpars_tpu.t5 import network
 
 FALSE, TRUE, EOS = 6, 7, 1
+LOGIT = 5  # RankT5's.
 CONFIG = config_lib.T5Config(
   vocab_size=32,
   d_model=32,
@@ -44,6 +45,19 @@ def make_examples(inputs, labels) -> batches.Examples:
   )
 
 
+def make_lists(inputs, list_size) -> batches.Examples:
+  """Groups of `list_size`, the second of each the positive."""
+  return batches.Examples.collect(
+    batches.Example(
+      np.array(tokens, np.int32),
+      np.array([LOGIT], np.int32),
+      label=int(i % list_size == 1),
+      group=i // list_size,
+    )
+    for i, tokens in enumerate(inputs)
+  )
+
+
 def random_examples(num: int, max_tokens: int = 80) -> batches.Examples:
   generator = np.random.default_rng(0)
   lengths = generator.integers(2, max_tokens + 1, num)
@@ -67,7 +81,10 @@ def init_params(config=CONFIG):
 
 def make_trainer(config=CONFIG, **changes) -> trainer.Trainer:
   settings = dataclasses.replace(SETTINGS, **changes)
-  return trainer.Trainer(config, settings, (FALSE, TRUE))
+  is_listwise = settings.loss == losses.RANKT5
+  return trainer.Trainer(
+    config, settings, (LOGIT,) if is_listwise else (FALSE, TRUE)
+  )
 
 
 def fit(model_trainer, state, examples, **options):
@@ -122,6 +139,13 @@ def test_gradient_of_groups_is_that_of_one_padded_batch():
   whole, _ = padded.add_up(params, examples, chosen, step=1)
   parts, _ = grouped.add_up(params, examples, chosen, step=1)
   assert (padded.num_programs(), grouped.num_programs()) == (1, 2)
+  assert_close_sums(parts, whole)
+  grouped.add_up(params, examples, np.arange(8, 24), step=2)
+  assert grouped.num_programs() == 2  # 64 and 80 tokens: no new shape.
+
+
+def assert_close_sums(parts, whole):
+  """Equal to rounding."""
   np.testing.assert_allclose(parts.loss, whole.loss, rtol=1e-6)
   assert parts.num_correct == whole.num_correct
   for a, b in zip(
@@ -130,8 +154,45 @@ def test_gradient_of_groups_is_that_of_one_padded_batch():
     strict=True,
   ):
     np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5 * np.abs(b).max())
-  grouped.add_up(params, examples, np.arange(8, 24), step=2)
-  assert grouped.num_programs() == 2  # 64 and 80 tokens: no new shape.
+
+
+def test_gradient_of_grouped_lists_is_that_of_one_padded_batch():
+  generator = np.random.default_rng(0)
+  inputs = [generator.integers(8, 32, generator.integers(2, 81))
+            for _ in range(17)]  # fmt: skip
+  examples, params = make_lists(inputs, 3), init_params()
+  assert examples.lists.shape == (6, 3)
+  assert examples.lists[5].tolist() == [16, 15, -1]  # A short list.
+  settings = {'loss': losses.RANKT5, 'list_size': 3}
+  padded, grouped = (
+    make_trainer(
+      has_length_buckets=is_grouped, microbatch_tokens=tokens, **settings
+    )
+    for is_grouped, tokens in ((False, 18 * 80), (True, 480))
+  )
+  whole, num_lists = padded.add_up(params, examples, examples.lists, step=1)
+  parts, _ = grouped.add_up(params, examples, examples.lists, step=1)
+  assert num_lists == 6
+  assert (padded.num_programs(), grouped.num_programs()) == (1, 2)
+  assert_close_sums(parts, whole)
+  # By the network's own logits, row by row.
+  apply = jax.jit(network.Transformer(CONFIG).apply)
+  loss = 0.0
+  for members in examples.lists:
+    scores = np.array(
+      [
+        apply(
+          {'params': params},
+          np.pad(examples.inputs(i), (0, 80 - examples.lengths[i]))[None],
+          np.zeros((1, 1), np.int32),
+          np.full((1, 1), LOGIT),
+        )[0, 0, LOGIT]
+        for i in members
+        if i >= 0
+      ]
+    )
+    loss += np.log(np.exp(scores).sum()) - scores[0]
+  np.testing.assert_allclose(whole.loss, loss, rtol=1e-5)
 
 
 def test_adafactor_as_t5x_sets_it():
@@ -236,8 +297,8 @@ def test_stops_where_the_loss_is_no_number():
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(state))
 
 
-def toy_examples(num: int, seed: int, num_words: int = 6) -> batches.Examples:
-  """Is the query's word in the document? Half of the time it is."""
+def toy_inputs(num: int, seed: int, num_words: int = 6) -> list[list[int]]:
+  """Is the query's word in the document? In every second it is."""
   generator = np.random.default_rng(seed)
   words = np.arange(8, 8 + num_words)
   inputs = []
@@ -246,7 +307,7 @@ def toy_examples(num: int, seed: int, num_words: int = 6) -> batches.Examples:
     others = np.setdiff1d(words, document)
     query = generator.choice(document if i % 2 else others)
     inputs.append([3, query, 4, *document, 5, EOS])
-  return make_examples(inputs, [i % 2 for i in range(num)])
+  return inputs
 
 
 def test_learns_what_can_be_learned():
@@ -256,11 +317,35 @@ def test_learns_what_can_be_learned():
   state, log, _ = fit(
     model_trainer,
     model_trainer.init(init_params()),
-    toy_examples(4000, seed=0),
+    make_examples(toy_inputs(4000, seed=0), [0, 1] * 2000),
     checkpoint_steps=10_000,
   )
   # Without a look at the words: log 2 for the label, over two targets.
   assert np.mean([r['loss'] for r in log[-50:]]) < 0.5 * np.log(2) / 2
-  held_out = toy_examples(256, seed=1)
+  held_out = make_examples(toy_inputs(256, seed=1), [0, 1] * 128)
   sums, _ = model_trainer.add_up(state.params, held_out, np.arange(256), step=0)
   assert sums.num_correct > 0.85 * 256
+
+
+def test_learns_from_lists():
+  model_trainer = make_trainer(
+    num_steps=700,
+    batch_size=64,
+    max_input_tokens=16,
+    loss=losses.RANKT5,
+    list_size=2,
+  )
+  state, log, _ = fit(
+    model_trainer,
+    model_trainer.init(init_params()),
+    make_lists(toy_inputs(4000, seed=0), 2),
+    checkpoint_steps=10_000,
+  )
+  assert log[0]['loss'] > 0.5
+  assert np.mean([r['loss'] for r in log[-50:]]) < 0.5 * np.log(2)
+  held_out = make_lists(toy_inputs(256, seed=1), 2)
+  sums, num_lists = model_trainer.add_up(
+    state.params, held_out, held_out.lists, step=0
+  )
+  assert num_lists == 128
+  assert sums.num_correct > 0.85 * 128
