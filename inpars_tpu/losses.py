@@ -92,8 +92,8 @@ def rankt5(
 ) -> Sums:
   """Softmax cross entropy of each list's positive, summed over lists.
 
-  arXiv:2210.10634, section 4.3: the scores of a query's documents are one
-  logit each, at the first decoder step.
+  arXiv:2210.10634: the score of each of a query's documents is one logit, at
+  the first decoder step.
 
   Args:
     logits: [B, T, V] float32, B = G * L: list after list, its positive first.

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from inpars_tpu import monot5
+
 
 def write(
   *,
@@ -11,8 +13,7 @@ def write(
   settings: Mapping[str, Any],
   counts: Mapping[str, int],
   epochs: float,
-  template: str,
-  label_words: tuple[str, str],
+  spec: monot5.RerankerSpec,
 ) -> str:
   """Text of the card: what it is, its data, its recipe.
 
@@ -22,25 +23,32 @@ def write(
     settings: gin macro -> value.
     counts: of the training pairs, by kind.
     epochs: how often the positives were read.
-    template: the input text, with {query} and {document}.
-    label_words: for irrelevant, for relevant.
+    spec: what it reads and says.
   """
   numbers = '\n'.join(f'| {name} | {v!r} |' for name, v in settings.items())
   data = ', '.join(f'{count:,} {kind}' for kind, count in counts.items())
-  false_word, true_word = label_words
+  if spec.label_words is None:
+    kind = 'RankT5'
+    score = f'the logit of token {spec.logit_id} at the first decoder step'
+  else:
+    kind = 'monoT5'
+    false_word, true_word = spec.label_words
+    score = (
+      f'the log-probability of `{true_word}`\nagainst `{false_word}` as the '
+      'first word it says'
+    )
   return f"""---
 library_name: transformers
 pipeline_tag: text-ranking
-tags: [t5, monot5, reranker, inpars]
+tags: [t5, {kind.lower()}, reranker, inpars]
 ---
 # {base_model}, fine-tuned on {pairs}
 
-A monoT5 reranker, trained by inpars_tpu (InPars-v2, arXiv:2301.01820) on
+A {kind} reranker, trained by inpars_tpu (InPars-v2, arXiv:2301.01820) on
 synthetic queries that a language model wrote for documents of the corpus, with
 BM25 negatives. Nobody labelled any of them.
 
-It reads `{template}`, and its score is the log-probability of `{true_word}`
-against `{false_word}` as the first word it says:
+It reads `{spec.template}`, and its score is {score}:
 
     inpars-tpu rerank --model=DIR --run=... --corpus=... --queries=...
 

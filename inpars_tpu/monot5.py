@@ -92,6 +92,10 @@ class RerankerSpec:
 
 
 MONOT5 = RerankerSpec()
+# RankT5's (arXiv:2210.10634): monoT5's text without ' Relevant:', and the logit
+# of <extra_id_10>, which is 32089 in T5's vocabulary.
+RANKT5_TEMPLATE = f'Query: {_QUERY} Document: {_DOCUMENT}'
+_RANKT5_SENTINEL = 10
 
 
 def read_spec(
@@ -129,6 +133,24 @@ def read_spec(
     '{"template": "Query: {query} Document: {document} Relevant:", '
     '"label_words": ["false", "true"]}; RankT5 has "logit_id": 32089 in place '
     'of the words'
+  )
+
+
+def rankt5_spec(
+  directory: files.PathLike, tokenizer: tokenizer_lib.T5Tokenizer
+) -> RerankerSpec:
+  """What a T5 will read and say once it is trained with RankT5's loss.
+
+  A directory that says a logit keeps what it says. To any other, a monoT5 or a
+  T5 that is no reranker yet, RankT5's own text and logit are taught.
+  """
+  path = epath.Path(directory) / SPEC_NAME
+  if path.exists():
+    spec = _read_json(path)
+    if spec.logit_id is not None:
+      return spec
+  return RerankerSpec(
+    RANKT5_TEMPLATE, None, tokenizer.sentinel_id(_RANKT5_SENTINEL)
   )
 
 
@@ -223,6 +245,8 @@ def check(
   directory: files.PathLike,
   label_words: str | None = None,
   mesh: str | None = None,
+  *,
+  becomes_rankt5: bool = False,
 ) -> tuple[RerankerSpec, tokenizer_lib.T5Tokenizer, list[int]]:
   """Checks all that can be checked without reading weights.
 
@@ -230,6 +254,7 @@ def check(
     directory: of a model.
     label_words: as `read_spec` takes them.
     mesh: as `MonoT5.load` takes it.
+    becomes_rankt5: what it reads and says is `rankt5_spec`, not `read_spec`.
 
   Returns:
     What it reads and says, its tokenizer, the label ids.
@@ -244,8 +269,9 @@ def check(
   config = convert.check(directory)
   if mesh is not None:
     sharding.check(config, mesh)
-  spec = read_spec(directory, label_words)
+  spec = None if becomes_rankt5 else read_spec(directory, label_words)
   tokenizer = tokenizer_lib.T5Tokenizer(directory)
+  spec = spec or rankt5_spec(directory, tokenizer)
   ids = label_ids(spec, tokenizer)
   num_tokens = max(tokenizer.num_tokens, *(i + 1 for i in ids))
   model_dir.check_vocabulary(directory, num_tokens, config.vocab_size)

@@ -95,7 +95,7 @@ MACROS: Mapping[str, Macro] = {
   'TRAIN_STEPS': _integer(1),
   'TRAIN_BATCH_SIZE': _integer(2),
   'LEARNING_RATE': _number(0.0, math.inf, above=True),
-  'LOSS': _one_of('monot5'),
+  'LOSS': _one_of('monot5', 'rankt5'),
   'DROPOUT_RATE': _number(0.0, 0.99),
   'Z_LOSS': _number(0.0, math.inf),
   'TRAIN_DTYPE': _DTYPE,

@@ -131,6 +131,14 @@ class T5Tokenizer:
     )
     return [encoding.ids for encoding in encodings]
 
+  def sentinel_id(self, number: int) -> int:
+    """Id of <extra_id_NUMBER>: T5's 100 follow the pieces, the last first.
+
+    Of <extra_id_10>: 32,000 pieces -> 32,089
+    """
+    found = self.piece_id(f'<extra_id_{number}>')
+    return self.num_tokens + 99 - number if found is None else found
+
   def piece_id(self, piece: str) -> int | None:
     """Id of a piece such as '▁true'; None where there is none."""
     if not self._sentencepiece:

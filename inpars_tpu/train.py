@@ -16,6 +16,7 @@ from inpars_tpu import (
   checkpoints,
   errors,
   files,
+  losses,
   manifest,
   metrics_log,
   model_card,
@@ -42,6 +43,7 @@ MACROS = (
   'TRAIN_DTYPE',
   'LENGTH_BUCKETS',
 )
+_SHORT_LISTS = 'lists with fewer negatives than NUM_NEGATIVES'
 MODEL, CHECKPOINTS, EVENTS = 'model', 'checkpoints', 'tensorboard'
 METRICS = 'metrics.jsonl'
 
@@ -65,10 +67,18 @@ def check(recipe: recipe_lib.Recipe, engine: str = 'embedded') -> None:
       f'--engine={engine} is not in this version yet; use --engine=embedded'
     )
   recipe.only(*MACROS, 'CHECKPOINT_STEPS')
-  if recipe.TRAIN_BATCH_SIZE % 2:
+  size, list_size = recipe.TRAIN_BATCH_SIZE, _list_size(recipe)
+  if list_size == 1 and size % 2:
     raise errors.InputError(
       f'TRAIN_BATCH_SIZE must be even, half positive and half negative, not '
-      f'{recipe.TRAIN_BATCH_SIZE}'
+      f'{size}'
+    )
+  if size % list_size:
+    below = size // list_size * list_size
+    nearest = ' or '.join(map(str, filter(None, (below, below + list_size))))
+    raise errors.InputError(
+      f"with LOSS = 'rankt5' TRAIN_BATCH_SIZE counts the documents of whole "
+      f'lists of 1 + NUM_NEGATIVES = {list_size}: {nearest}, not {size}'
     )
 
 
@@ -89,7 +99,8 @@ def train(
     output: others may keep files there too; `model/`, `checkpoints/`,
       `tensorboard/` and `metrics.jsonl` are written. Nothing is done where it
       is complete.
-    recipe: of which `MACROS` decide the result and CHECKPOINT_STEPS does not.
+    recipe: of which `settings` decide the result and CHECKPOINT_STEPS does
+      not.
     label_words: 'false,true', for a model that does not say so itself.
     engine: 'embedded'.
 
@@ -99,13 +110,13 @@ def train(
   """
   check(recipe, engine)
   pairs.find(pairs_path)
-  spec, vocabulary_file, label_ids = _check_model(
-    model_path, label_words, recipe.MAX_INPUT_TOKENS
+  spec, vocabulary_file, token_ids = _check_model(
+    model_path, label_words, recipe
   )
   job = manifest.begin_directory(
     'train',
     output,
-    settings=recipe.only(*MACROS) | {'label_words': list(spec.label_words)},
+    settings=settings(recipe) | _says(spec),
     inputs={'pairs': pairs_path, 'model': model_path},
     shared=True,
   )
@@ -119,32 +130,40 @@ def train(
     vocabulary_file=vocabulary_file,
     spec=spec,
     max_input_tokens=recipe.MAX_INPUT_TOKENS,
+    has_lists=recipe.LOSS == losses.RANKT5,
   )
+  if recipe.LOSS == losses.RANKT5:
+    counts[_SHORT_LISTS] = _count_short_lists(examples, recipe, pairs_path)
   num_epochs = _count_epochs(recipe, counts)
   _log.info(
-    'train: %d steps of %d, %s epochs of %d positive and %s of %d negative '
-    'pairs; %d documents cut to %d tokens',
-    recipe.TRAIN_STEPS, recipe.TRAIN_BATCH_SIZE,
-    num_epochs['positive'], counts['positive'],
-    num_epochs['negative'], counts['negative'],
-    counts[monot5.DOCUMENTS_CUT], recipe.MAX_INPUT_TOKENS,
-  )  # fmt: skip
-  config = convert.check(model_path)
-  model_trainer = trainer.Trainer(
-    config, make_settings(recipe), tuple(label_ids)
+    'train: %d steps of %d: %s; %d documents cut to %d tokens',
+    recipe.TRAIN_STEPS,
+    recipe.TRAIN_BATCH_SIZE,
+    ', '.join(f'{n} epochs of {counts[k]} {k}' for k, n in num_epochs.items()),
+    counts[monot5.DOCUMENTS_CUT],
+    recipe.MAX_INPUT_TOKENS,
   )
+  config = convert.check(model_path)
+  model_trainer = trainer.Trainer(config, make_settings(recipe), token_ids)
   params = _run(model_trainer, examples, model_path, job.output, recipe)
   card = model_card.write(
     base_model=epath.Path(model_path).name,
     pairs=pairs.find(pairs_path),
-    settings=recipe.only(*MACROS),
+    settings=settings(recipe),
     counts=counts,
-    epochs=num_epochs['positive'],
-    template=spec.template,
-    label_words=spec.label_words,
+    epochs=min(num_epochs.values()),
+    spec=spec,
   )
   export(job.output / MODEL, model_path, config, params, spec, card)
   job.finish(counts=counts, epochs=num_epochs)
+
+
+def settings(recipe: recipe_lib.Recipe) -> dict[str, Any]:
+  """The macros that decide the result; the two losses read unlike ones."""
+  if recipe.LOSS == losses.MONOT5:
+    return recipe.only(*MACROS)
+  names = [name for name in MACROS if name != 'Z_LOSS']
+  return recipe.only(*names, 'NUM_NEGATIVES')
 
 
 def make_settings(recipe: recipe_lib.Recipe) -> trainer.Settings:
@@ -159,6 +178,8 @@ def make_settings(recipe: recipe_lib.Recipe) -> trainer.Settings:
     dtype=recipe.TRAIN_DTYPE,
     max_input_tokens=recipe.MAX_INPUT_TOKENS,
     has_length_buckets=recipe.LENGTH_BUCKETS,
+    loss=recipe.LOSS,
+    list_size=_list_size(recipe),
   )
 
 
@@ -193,21 +214,32 @@ def export(
 
 
 def _check_model(
-  model_path: files.PathLike, label_words: str | None, max_input_tokens: int
+  model_path: files.PathLike,
+  label_words: str | None,
+  recipe: recipe_lib.Recipe,
 ) -> tuple[monot5.RerankerSpec, epath.Path, list[int]]:
-  spec, tokenizer, label_ids = monot5.check(model_path, label_words)
-  if spec.label_words is None:
+  becomes_rankt5 = recipe.LOSS == losses.RANKT5
+  spec, tokenizer, token_ids = monot5.check(
+    model_path, label_words, becomes_rankt5=becomes_rankt5
+  )
+  if becomes_rankt5:
+    _log.info(
+      'train: the reranker reads %r, and its score is the logit of token %d',
+      spec.template, spec.logit_id,
+    )  # fmt: skip
+  elif spec.label_words is None:
     raise errors.InputError(
       f"{model_path} says a logit and no label words; LOSS = 'monot5' needs "
       'two words'
     )
-  monot5.build_inputs(spec, tokenizer, [''], [''], max_input_tokens)  # Room?
+  # Is there room for the template?
+  monot5.build_inputs(spec, tokenizer, [''], [''], recipe.MAX_INPUT_TOKENS)
   vocabulary_file = epath.Path(model_path) / 'spiece.model'
   if not vocabulary_file.exists():
     raise errors.InputError(
       f'{model_path} has no spiece.model, which training tokenises with'
     )
-  return spec, vocabulary_file, label_ids
+  return spec, vocabulary_file, token_ids
 
 
 def _run(
@@ -253,12 +285,41 @@ def _run(
   return state.params
 
 
+def _list_size(recipe: recipe_lib.Recipe) -> int:
+  """Examples whose loss is one."""
+  return 1 if recipe.LOSS == losses.MONOT5 else 1 + recipe.NUM_NEGATIVES
+
+
+def _says(spec: monot5.RerankerSpec) -> dict[str, Any]:
+  """For the manifest: what the model is taught to say."""
+  if spec.label_words is not None:
+    return {'label_words': list(spec.label_words)}
+  return {'template': spec.template, 'logit_id': spec.logit_id}
+
+
+def _count_short_lists(
+  examples: batches.Examples,
+  recipe: recipe_lib.Recipe,
+  pairs_path: files.PathLike,
+) -> int:
+  """How many lists have fewer negatives than NUM_NEGATIVES."""
+  longest = examples.lists.shape[1]
+  if longest != _list_size(recipe):
+    raise errors.InputError(
+      f'{pairs_path} has at most {longest - 1} negatives of a positive, and '
+      f'NUM_NEGATIVES = {recipe.NUM_NEGATIVES}: train with that of the pairs'
+    )
+  return int((examples.lists[:, -1] == batches.NO_EXAMPLE).sum())
+
+
 def _count_epochs(
   recipe: recipe_lib.Recipe, counts: dict[str, int]
-) -> dict[str, Any]:
-  """How often each class is read, 4 digits."""
-  num_drawn = recipe.TRAIN_STEPS * recipe.TRAIN_BATCH_SIZE // 2
+) -> dict[str, float]:
+  """How often each class, or the lists, are read, 4 digits."""
+  num_examples = recipe.TRAIN_STEPS * recipe.TRAIN_BATCH_SIZE
+  kinds, share = ('positive', 'negative'), 2
+  if recipe.LOSS == losses.RANKT5:
+    kinds, share = ('lists',), _list_size(recipe)
   return {
-    kind: float(f'{num_drawn / counts[kind]:.4g}')
-    for kind in ('positive', 'negative')
+    kind: float(f'{num_examples // share / counts[kind]:.4g}') for kind in kinds
   }

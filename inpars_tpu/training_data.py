@@ -4,6 +4,7 @@ import collections
 import os
 from collections.abc import Iterator
 
+import numpy as np
 import tqdm
 
 from inpars_tpu import batches, errors, files, monot5, pairs, tasks
@@ -18,6 +19,7 @@ def read(
   vocabulary_file: files.PathLike,
   spec: monot5.RerankerSpec,
   max_input_tokens: int,
+  has_lists: bool = False,
 ) -> tuple[batches.Examples, dict[str, int]]:
   """Reads one split of the pairs in a data directory, in the order on disk.
 
@@ -27,14 +29,16 @@ def read(
     vocabulary_file: the model's spiece.model.
     spec: input text and label words of the model.
     max_input_tokens: longer inputs are cut as monot5.build_inputs does.
+    has_lists: each group must be a positive and its negatives.
 
   Returns:
     The examples, and {'pairs': ., 'positive': ., 'negative': .,
-    'documents cut': ., 'queries cut': .}.
+    'documents cut': ., 'queries cut': .}; if has_lists, 'lists' too.
 
   Raises:
     InputError: no pairs or several sets of them, no such split, or one that
-      has not both positives and negatives.
+      has not both positives and negatives, or not in every group that is to
+      be a list.
   """
   name = pairs.find(data_dir)
   tasks.vocabulary(vocabulary_file)
@@ -60,9 +64,26 @@ def read(
     if not counts[kind]:
       raise errors.InputError(
         f'{data_dir}: the split {split!r} of {name} has no {kind} pair among '
-        f'its {len(examples)}; training needs both'
+        f'its {len(examples)}; both are needed'
       )
+  if has_lists:
+    _check_lists(examples, f'{data_dir}: the split {split!r} of {name}')
+    counts['lists'] = len(examples.lists)
   return examples, counts
+
+
+def _check_lists(examples: batches.Examples, where: str) -> None:
+  groups, members = np.unique(examples.groups, return_inverse=True)
+  num_positives = np.bincount(members, examples.labels).astype(int)
+  num_negatives = np.bincount(members) - num_positives
+  is_wrong = (num_positives != 1) | (num_negatives == 0)
+  if is_wrong.any():
+    first = np.argmax(is_wrong)
+    raise errors.InputError(
+      f'{where}: {is_wrong.sum()} of {len(groups)} groups are not one positive '
+      f'and its negatives, as a list is; group {groups[first]} has '
+      f'{num_positives[first]} and {num_negatives[first]}'
+    )
 
 
 def _read_task(

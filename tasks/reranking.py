@@ -66,7 +66,8 @@ def register(
 
   Returns:
     The task, with the features inputs and targets; label, group, query_id and
-    doc_id are there beside them.
+    doc_id are there beside them. Targets are the label word and </s>, or for
+    a RankT5 the token whose logit is the score.
   """
   name = pairs.builder_name(dataset)
   registry = seqio.TaskRegistry
@@ -75,7 +76,10 @@ def register(
     if task.preprocessors[0].keywords == {'spec': spec}:
       return task
     registry.remove(name)
-  feature = seqio.Feature(_vocabulary, add_eos=True, dtype=tf.int32)
+  inputs, targets = (
+    seqio.Feature(_vocabulary, add_eos=add_eos, dtype=tf.int32)
+    for add_eos in (True, spec.label_words is not None)
+  )
   return registry.add(
     name,
     source=seqio.TfdsDataSource(f'{name}:{pairs.VERSION}', read_only=True),
@@ -84,7 +88,7 @@ def register(
       functools.partial(tokenize, spec=spec),
       seqio.preprocessors.append_eos,
     ],
-    output_features={'inputs': feature, 'targets': feature},
+    output_features={'inputs': inputs, 'targets': targets},
   )
 
 
@@ -96,6 +100,8 @@ def write_text(example, *, spec: monot5.RerankerSpec):
   {'query': 'q', 'document': 'd', 'label': 1, ...,
    'inputs_pretokenized': 'Query: q Document: d Relevant:',
    'targets_pretokenized': 'true'}
+
+  A RankT5 has no words to say: without 'targets_pretokenized'.
   """
 
   def text(query: bytes, document: bytes) -> bytes:
@@ -104,12 +110,11 @@ def write_text(example, *, spec: monot5.RerankerSpec):
   inputs = tf.numpy_function(
     text, [example['query'], example['document']], tf.string
   )
-  words = tf.constant(spec.label_words)  # [2]: false, true.
-  return {
-    **example,
-    'inputs_pretokenized': tf.ensure_shape(inputs, []),
-    'targets_pretokenized': words[example['label']],
-  }
+  example = {**example, 'inputs_pretokenized': tf.ensure_shape(inputs, [])}
+  if spec.label_words is not None:
+    words = tf.constant(spec.label_words)  # [2]: false, true.
+    example['targets_pretokenized'] = words[example['label']]
+  return example
 
 
 @seqio.map_over_dataset
@@ -127,7 +132,7 @@ def tokenize(
    'is_query_cut': False, 'targets_pretokenized': 'true', ...}
 
   without ends of text. seqio would cut from the right: it finds nothing left
-  to cut.
+  to cut. Of a RankT5 the targets are its logit_id: the one decoder step.
   """
   vocab = output_features['inputs'].vocabulary
   limit = (sequence_length or {}).get('inputs') or np.iinfo(np.int32).max
@@ -145,13 +150,17 @@ def tokenize(
   inputs, is_document_cut, is_query_cut = tf.numpy_function(
     build, [example['query'], example['document']], [tf.int32, tf.bool, tf.bool]
   )
+  if spec.label_words is None:
+    targets = tf.constant([spec.logit_id], tf.int32)
+  else:
+    targets = output_features['targets'].vocabulary.encode_tf(
+      example['targets_pretokenized']
+    )
   rest = {k: v for k, v in example.items() if k not in ('query', 'document')}
   return {
     **rest,
     'inputs': tf.ensure_shape(inputs, [None]),
-    'targets': output_features['targets'].vocabulary.encode_tf(
-      example['targets_pretokenized']
-    ),
+    'targets': targets,
     'is_document_cut': tf.ensure_shape(is_document_cut, []),
     'is_query_cut': tf.ensure_shape(is_query_cut, []),
   }

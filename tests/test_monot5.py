@@ -403,3 +403,25 @@ def test_refuses_a_logit_beyond_the_embedding(tmp_path):
 def test_refuses_an_unknown_dtype(directory):
   with pytest.raises(errors.InputError, match="unknown dtype 'float16'"):
     monot5.MonoT5.load(directory, dtype='float16')
+
+
+def test_what_a_model_becomes_with_the_loss_of_rankt5(tmp_path):
+  t5_checkpoints.write_reranker(tmp_path / 'T5')
+  (tmp_path / 'T5' / 'reranker.json').unlink()
+  with pytest.raises(errors.InputError, match='does not say which words'):
+    monot5.check(tmp_path / 'T5')
+  wanted = monot5.RerankerSpec('Query: {query} Document: {document}', None, 157)
+  spec, _, ids = monot5.check(tmp_path / 'T5', becomes_rankt5=True)
+  assert (spec, ids) == (wanted, [157])  # Of 68 pieces, 99 - 10 behind them.
+  monot5.write_spec(tmp_path / 'T5', monot5.MONOT5)
+  assert monot5.check(tmp_path / 'T5', becomes_rankt5=True)[0] == wanted
+  own = monot5.RerankerSpec('{document} of {query}', None, 9)
+  monot5.write_spec(tmp_path / 'T5', own)
+  assert monot5.check(tmp_path / 'T5', becomes_rankt5=True)[0] == own
+
+
+def test_a_model_without_room_for_the_logit_of_rankt5(tmp_path):
+  config = dataclasses.replace(t5_checkpoints.V1_0, vocab_size=157)
+  t5_checkpoints.write_reranker(tmp_path, config)
+  with pytest.raises(errors.InputError, match='157 rows'):
+    monot5.check(tmp_path, becomes_rankt5=True)

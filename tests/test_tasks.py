@@ -117,6 +117,28 @@ def test_tokens_are_those_that_the_scorer_reads(bound):
   assert not first['is_document_cut']
 
 
+def test_a_rankt5_has_one_target(bound):
+  spec = monot5.RerankerSpec(monot5.RANKT5_TEMPLATE, None, 157)
+  task = reranking.register('listwise', spec)
+  dataset = tf.data.Dataset.from_tensor_slices(PAIRS)
+  dataset = reranking.write_text(dataset, spec=spec)
+  dataset = reranking.tokenize(
+    dataset,
+    spec=spec,
+    output_features=task.output_features,
+    sequence_length={'inputs': 64, 'targets': 1},
+  )
+  dataset = seqio.preprocessors.append_eos(
+    dataset, output_features=task.output_features
+  )
+  first, second = dataset.as_numpy_iterator()
+  assert first['targets'].tolist() == second['targets'].tolist() == [157]
+  wanted = bound.encode([f'Query: {PAIRS["query"][0]} Document: '
+                         f'{PAIRS["document"][0]}'])[0]  # fmt: skip
+  assert first['inputs'].tolist() == [*wanted, bound.eos_id]
+  assert 'targets_pretokenized' not in first
+
+
 def test_the_document_is_cut_and_relevant_stays(bound):
   pairs = {
     'query': ['what moves', 'what moves the water ' * 10],

@@ -80,6 +80,8 @@ def test_published_vocabularies(shared_data):
   assert t5.piece_id('▁no such piece') is None
   assert t5.encode(['Query: a', '']) == [[3, 27569, 10, 3, 9], []]
   assert t5.eos_id == 1
+  assert t5.sentinel_id(10) == 32_089
+  assert t5.sentinel_id(0) == 32_099
 
 
 def test_directories_that_hold_no_tokenizer(tmp_path):

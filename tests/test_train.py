@@ -72,6 +72,22 @@ def inputs(tmp_path_factory) -> pathlib.Path:
 
 
 @pytest.fixture(scope='module')
+def lists(tmp_path_factory) -> pathlib.Path:
+  """`pairs/`: 11 positives with three negatives each, and one with two."""
+  directory = tmp_path_factory.mktemp('lists')
+  texts = words.random_sentences(60, seed=2)
+  rows = [
+    pairs.Pair(
+      texts[i], texts[12 + i + 12 * j], int(j == 0), f'{i}', f'd{j}', i
+    )
+    for i in range(12)
+    for j in range(4 if i else 3)
+  ]
+  pairs.write(directory / 'pairs', 'lists', {'train': rows}, seed=1)
+  return directory
+
+
+@pytest.fixture(scope='module')
 def trained(inputs, tmp_path_factory) -> pathlib.Path:
   """What an uninterrupted run writes, beside a file of someone else's."""
   output = tmp_path_factory.mktemp('work')
@@ -257,6 +273,96 @@ def test_a_loss_that_is_no_number(inputs, tmp_path):
   assert manifest.read(tmp_path) is None
 
 
+RANKT5 = {'LOSS': "'rankt5'", 'NUM_NEGATIVES': 3, 'TRAIN_BATCH_SIZE': 8}
+
+
+def start_from(kind: str, model: pathlib.Path) -> None:
+  """A model of one's own, that says so or that says nothing."""
+  t5_checkpoints.write_reranker(model, CONFIG)
+  if kind == 'T5':
+    (model / 'reranker.json').unlink()
+  elif kind == 'RankT5':
+    spec = monot5.RerankerSpec('{query} | {document}', None, 200)
+    monot5.write_spec(model, spec)
+
+
+@pytest.mark.parametrize('kind', ['monoT5', 'T5', 'RankT5'])
+def test_rankt5(lists, tmp_path, kind):
+  start_from(kind, tmp_path / 'model')
+  (tmp_path / 'pairs').symlink_to(lists / 'pairs')
+  output = tmp_path / 'work'
+  run(tmp_path, output, **RANKT5)
+  spec = monot5.read_spec(output / 'model')
+  if kind == 'RankT5':
+    assert spec == monot5.RerankerSpec('{query} | {document}', None, 200)
+  else:  # 68 pieces, and the 89th of the sentinels behind them.
+    assert spec == monot5.RerankerSpec(
+      'Query: {query} Document: {document}', None, 157
+    )
+  steps = metrics(output)
+  assert [record['step'] for record in steps] == [1, 2, 3, 4, 5, 6]
+  assert {record['z_loss'] for record in steps} == {0.0}
+  record = manifest.read(output)
+  assert record['settings']['logit_id'] == spec.logit_id
+  assert record['settings']['NUM_NEGATIVES'] == 3
+  assert 'Z_LOSS' not in record['settings']
+  assert record['counts'] == {
+    'pairs': 47, 'positive': 12, 'negative': 35, 'documents cut': 0,
+    'queries cut': 0, 'lists': 12,
+    'lists with fewer negatives than NUM_NEGATIVES': 1,
+  }  # fmt: skip
+  assert record['epochs'] == {'lists': 1.0}
+  model = monot5.MonoT5.load(output / 'model', dtype='float32')
+  assert model.spec.field == 'logit'
+  assert np.isfinite(model.score('the river', ['the river is cold', ''])).all()
+  card = (output / 'model' / 'README.md').read_text()
+  assert 'A RankT5 reranker, trained' in card
+  assert f'its score is the logit of token {spec.logit_id} at' in card
+  assert '| NUM_NEGATIVES | 3 |' in card
+
+
+def test_rankt5_interrupted_and_resumed(lists, tmp_path, monkeypatch):
+  start_from('monoT5', tmp_path / 'model')
+  (tmp_path / 'pairs').symlink_to(lists / 'pairs')
+  run(tmp_path, tmp_path / 'whole', **RANKT5)
+  save = checkpoints.Checkpoints.save
+
+  def save_and_stop(self, step, state):
+    save(self, step, state)
+    raise KeyboardInterrupt
+
+  monkeypatch.setattr(checkpoints.Checkpoints, 'save', save_and_stop)
+  with pytest.raises(KeyboardInterrupt):
+    run(tmp_path, tmp_path / 'work', **RANKT5)
+  monkeypatch.undo()
+  run(tmp_path, tmp_path / 'work', **RANKT5)
+  assert_same_result(tmp_path / 'work', tmp_path / 'whole')
+
+
+@pytest.mark.parametrize(
+  ('macros', 'message'),
+  [
+    (
+      {'NUM_NEGATIVES': 2, 'TRAIN_BATCH_SIZE': 9},
+      r'at most 3 negatives of a positive, and NUM_NEGATIVES = 2: train with',
+    ),
+    (
+      {'NUM_NEGATIVES': 6, 'TRAIN_BATCH_SIZE': 16},
+      r'whole lists of 1 \+ NUM_NEGATIVES = 7: 14 or 21, not 16',
+    ),
+    (
+      {'NUM_NEGATIVES': 6, 'TRAIN_BATCH_SIZE': 2},
+      r'NUM_NEGATIVES = 7: 7, not 2',
+    ),
+  ],
+)
+def test_lists_that_do_not_fit(inputs, lists, tmp_path, macros, message):
+  (tmp_path / 'pairs').symlink_to(lists / 'pairs')
+  (tmp_path / 'model').symlink_to(inputs / 'model')
+  with pytest.raises(errors.InputError, match=message):
+    run(tmp_path, tmp_path / 'work', **RANKT5 | macros)
+
+
 @pytest.mark.parametrize(
   ('flags', 'message'),
   [
@@ -306,7 +412,7 @@ def test_a_model_that_cannot_be_trained(inputs, tmp_path, spec, message):
 def test_a_model_without_pieces(inputs, tmp_path, monkeypatch):
   checked = monot5.check(inputs / 'model')
   model = t5_checkpoints.write_t5(tmp_path / 'other', CONFIG)
-  monkeypatch.setattr(monot5, 'check', lambda *_: checked)
+  monkeypatch.setattr(monot5, 'check', lambda *_, **__: checked)
   with pytest.raises(errors.InputError, match=r'has no spiece\.model'):
     train.train(
       inputs / 'pairs', model, tmp_path / 'output', recipe.load([], SETTINGS)

@@ -16,13 +16,14 @@ def model_dir(tmp_path_factory):
   return t5_checkpoints.write_pieces(tmp_path_factory.mktemp('pieces'))
 
 
-def read(data_dir, model_dir, split='train', spec=monot5.MONOT5):
+def read(data_dir, model_dir, split='train', spec=monot5.MONOT5, **options):
   return training_data.read(
     data_dir,
     split,
     vocabulary_file=model_dir / 'spiece.model',
     spec=spec,
     max_input_tokens=48,
+    **options,
   )
 
 
@@ -87,3 +88,33 @@ def test_one_class_only(tmp_path, model_dir, rows, missing):
   pairs.write(tmp_path, 'x', {'train': rows}, seed=1)
   with pytest.raises(errors.InputError, match=f'has no {missing} pair'):
     read(tmp_path, model_dir)
+
+
+RANKT5 = monot5.RerankerSpec(monot5.RANKT5_TEMPLATE, None, 157)
+
+
+def test_lists_for_rankt5(tmp_path, model_dir):
+  pairs.write(tmp_path, 'x', {'train': ROWS[:2]}, seed=1)
+  examples, counts = read(tmp_path, model_dir, spec=RANKT5, has_lists=True)
+  assert counts['lists'] == 1
+  np.testing.assert_array_equal(examples.targets, [[157], [157]])
+  (tokens,) = tokenizer.T5Tokenizer(model_dir).encode(
+    ['Query: how cold is the river Document: The river is cold.']
+  )
+  np.testing.assert_array_equal(
+    examples.inputs(examples.lists[0, 0]), [*tokens, 1]
+  )
+
+
+@pytest.mark.parametrize(
+  ('rows', 'message'),
+  [
+    (ROWS, '1 of 2 groups are .* group 1 has 1 and 0'),
+    ([*ROWS[:2], ROWS[0]], '1 of 1 groups are .* group 0 has 2 and 1'),
+    ([*ROWS[1:], ROWS[2]], '2 of 2 groups are .* group 0 has 0 and 1'),
+  ],
+)
+def test_groups_that_are_no_lists(tmp_path, model_dir, rows, message):
+  pairs.write(tmp_path, 'x', {'train': rows}, seed=1)
+  with pytest.raises(errors.InputError, match=message):
+    read(tmp_path, model_dir, has_lists=True)
