@@ -11,9 +11,14 @@ from etils import epath
 
 from inpars_tpu import files
 
+VALIDATION = 'validation_'  # Begins the name of what is measured there.
+
 
 class MetricsLog:
-  """Appends steps to metrics.jsonl and to an event file. Use it in a `with`."""
+  """Appends steps to metrics.jsonl and to an event file. Use it in a `with`.
+
+  `last` is the newest record, {} before the first.
+  """
 
   def __init__(
     self,
@@ -29,7 +34,7 @@ class MetricsLog:
       last_step: lines after it, and a half one, are cut off. 0: all lines.
     """
     path = epath.Path(path)
-    _cut(path, last_step)
+    self.last = _cut(path, last_step)
     self._stream = path.open('ab')
     self._events = _Events(events_dir) if events_dir else None
 
@@ -43,6 +48,7 @@ class MetricsLog:
 
   def write(self, record: Mapping[str, float]) -> None:
     """Appends one step: {'step': 1, 'loss': 0.25, ...}, in full precision."""
+    self.last = dict(record)
     self._stream.write(files.to_json_line(record))
     self._stream.flush()  # One write: a kill leaves whole lines.
     if self._events:
@@ -67,8 +73,11 @@ class _Events:
     with self._writer.as_default():
       for name, value in record.items():
         if name != 'step':
+          is_validation = name.startswith(VALIDATION)
           tf.summary.write(
-            f'train/{name}',
+            f'validation/{name.removeprefix(VALIDATION)}'
+            if is_validation
+            else f'train/{name}',
             tf.constant(value, tf.float32),
             step=record['step'],
             metadata=self._metadata,
@@ -78,13 +87,22 @@ class _Events:
     self._writer.close()
 
 
-def _cut(path: epath.Path, last_step: int) -> None:
-  """Keeps the lines up to `last_step`; a line cut short ends them."""
-  kept = []
+def _cut(path: epath.Path, last_step: int) -> dict[str, float]:
+  """Keeps the lines up to `last_step`; a line cut short ends them.
+
+  Returns:
+    The record of the last line kept; {} where there is none.
+  """
+  kept, last = [], {}
   if path.exists():
     for line in path.read_bytes().splitlines(keepends=True):
-      if not line.endswith(b'\n') or json.loads(line)['step'] > last_step:
+      if not line.endswith(b'\n'):
+        break
+      record = json.loads(line)
+      if record['step'] > last_step:
         break
       kept.append(line)
+      last = record
   with files.atomic_writer(path) as stream:
     stream.write(b''.join(kept))
+  return last

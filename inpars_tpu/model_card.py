@@ -14,6 +14,7 @@ def write(
   counts: Mapping[str, int],
   epochs: float,
   spec: monot5.RerankerSpec,
+  scores: Mapping[str, float],
 ) -> str:
   """Text of the card: what it is, its data, its recipe.
 
@@ -21,11 +22,13 @@ def write(
     base_model: name of the model that training started from.
     pairs: TFDS name of the training pairs.
     settings: gin macro -> value.
-    counts: of the training pairs, by kind.
+    counts: of the pairs, by kind.
     epochs: how often the positives were read.
     spec: what it reads and says.
+    scores: on the validation pairs, by name; none where there are none.
   """
   numbers = '\n'.join(f'| {name} | {v!r} |' for name, v in settings.items())
+  results = _results(scores) if scores else ''
   data = ', '.join(f'{count:,} {kind}' for kind, count in counts.items())
   if spec.label_words is None:
     kind = 'RankT5'
@@ -55,10 +58,23 @@ It reads `{spec.template}`, and its score is {score}:
 ## Data
 
 {pairs}: {data}; read {epochs:g} times.
-
+{results}
 ## Recipe
 
 | | |
 |---|---|
 {numbers}
+"""
+
+
+def _results(scores: Mapping[str, float]) -> str:
+  rows = '\n'.join(f'| {name} | {v:.4f} |' for name, v in scores.items())
+  return f"""
+## Scores
+
+On held-out synthetic queries, each with its positive and its negatives:
+
+| | |
+|---|---|
+{rows}
 """

@@ -129,6 +129,17 @@ def find(data_dir: files.PathLike) -> str:
   return found[0]
 
 
+def split_names(data_dir: files.PathLike) -> list[str]:
+  """The splits of the one set of pairs in a data directory.
+
+  Raises:
+    InputError: as `find`.
+  """
+  info = epath.Path(data_dir) / find(data_dir) / VERSION / 'dataset_info.json'
+  splits = files.read_json(info, 'dataset_info.json')['splits']
+  return [split['name'] for split in splits]
+
+
 def _write_split(
   directory: epath.Path, stem: str, pairs: Sequence[Pair], seed: int
 ) -> tuple[list[int], int]:

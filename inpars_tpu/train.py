@@ -4,6 +4,7 @@ The files around `trainer`: pairs in; checkpoints, metrics and a Hugging Face
 directory out.
 """
 
+import functools
 import logging
 from typing import Any
 
@@ -24,6 +25,7 @@ from inpars_tpu import (
   monot5,
   pairs,
   trainer,
+  validation,
 )
 from inpars_tpu import recipe as recipe_lib
 from inpars_tpu.t5 import config as config_lib
@@ -122,18 +124,7 @@ def train(
   )
   if job.is_complete:
     return
-  from inpars_tpu import training_data  # TensorFlow: seconds.
-
-  examples, counts = training_data.read(
-    pairs_path,
-    training_data.TRAIN,
-    vocabulary_file=vocabulary_file,
-    spec=spec,
-    max_input_tokens=recipe.MAX_INPUT_TOKENS,
-    has_lists=recipe.LOSS == losses.RANKT5,
-  )
-  if recipe.LOSS == losses.RANKT5:
-    counts[_SHORT_LISTS] = _count_short_lists(examples, recipe, pairs_path)
+  examples, held_out, counts = _read(pairs_path, vocabulary_file, spec, recipe)
   num_epochs = _count_epochs(recipe, counts)
   _log.info(
     'train: %d steps of %d: %s; %d documents cut to %d tokens',
@@ -145,7 +136,9 @@ def train(
   )
   config = convert.check(model_path)
   model_trainer = trainer.Trainer(config, make_settings(recipe), token_ids)
-  params = _run(model_trainer, examples, model_path, job.output, recipe)
+  params, scores = _run(
+    model_trainer, examples, held_out, model_path, job.output, recipe
+  )
   card = model_card.write(
     base_model=epath.Path(model_path).name,
     pairs=pairs.find(pairs_path),
@@ -153,9 +146,10 @@ def train(
     counts=counts,
     epochs=min(num_epochs.values()),
     spec=spec,
+    scores=scores,
   )
   export(job.output / MODEL, model_path, config, params, spec, card)
-  job.finish(counts=counts, epochs=num_epochs)
+  job.finish(counts=counts, epochs=num_epochs, validation=scores)
 
 
 def settings(recipe: recipe_lib.Recipe) -> dict[str, Any]:
@@ -242,14 +236,57 @@ def _check_model(
   return spec, vocabulary_file, token_ids
 
 
+def _read(
+  pairs_path: files.PathLike,
+  vocabulary_file: epath.Path,
+  spec: monot5.RerankerSpec,
+  recipe: recipe_lib.Recipe,
+) -> tuple[batches.Examples, batches.Examples | None, dict[str, int]]:
+  """The training and validation pairs, None where no split has those."""
+  from inpars_tpu import training_data  # TensorFlow: seconds.
+
+  read = functools.partial(
+    training_data.read,
+    pairs_path,
+    vocabulary_file=vocabulary_file,
+    spec=spec,
+    max_input_tokens=recipe.MAX_INPUT_TOKENS,
+  )
+  is_listwise, held_out = recipe.LOSS == losses.RANKT5, None
+  examples, counts = read(training_data.TRAIN, has_lists=is_listwise)
+  if is_listwise:
+    counts[_SHORT_LISTS] = _count_short_lists(examples, recipe, pairs_path)
+  if training_data.VALIDATION in pairs.split_names(pairs_path):
+    held_out, found = read(training_data.VALIDATION, has_lists=True)
+    counts |= {f'validation {kind}': n for kind, n in found.items()}
+  else:
+    _log.info('train: the pairs have no validation split: none is measured')
+  return examples, held_out, counts
+
+
 def _run(
   model_trainer: trainer.Trainer,
   examples: batches.Examples,
+  held_out: batches.Examples | None,
   model_path: files.PathLike,
   output: epath.Path,
   recipe: recipe_lib.Recipe,
-) -> trainer.Params:
-  """Trains from the newest checkpoint, or from the model, to the end."""
+) -> tuple[trainer.Params, dict[str, float]]:
+  """Trains from the newest checkpoint, or from the model, to the end.
+
+  Returns:
+    The parameters, and what `validation` measures of them at the end.
+  """
+
+  def evaluate(params: trainer.Params) -> dict[str, float]:
+    found = validation.measure(
+      model_trainer.score(params, held_out),
+      held_out.labels,
+      held_out.groups,
+      is_listwise=recipe.LOSS == losses.RANKT5,
+    )
+    return {metrics_log.VALIDATION + k: v for k, v in found.items()}
+
   if jax.device_count() > 1:
     _log.info('train: uses one of %d devices', jax.device_count())
   with checkpoints.Checkpoints(output / CHECKPOINTS) as kept:
@@ -279,10 +316,16 @@ def _run(
         examples,
         last_step=last_step,
         checkpoint_steps=recipe.CHECKPOINT_STEPS,
+        evaluate=evaluate if held_out else None,
         log=log_step,
         save=kept.save,
       )
-  return state.params
+  scores = {
+    name.removeprefix(metrics_log.VALIDATION): value
+    for name, value in log.last.items()
+    if name.startswith(metrics_log.VALIDATION)
+  }
+  return state.params, scores
 
 
 def _list_size(recipe: recipe_lib.Recipe) -> int:

@@ -20,6 +20,7 @@ import optax
 from inpars_tpu import batches, errors, losses
 from inpars_tpu.t5 import config as config_lib
 from inpars_tpu.t5 import network
+from inpars_tpu.t5 import score as score_lib
 
 Params = Mapping[str, Any]
 
@@ -113,6 +114,7 @@ class Trainer:
     self.settings = settings
     self._network = network.Transformer(config, jnp.dtype(settings.dtype))
     self._optimizer = make_optimizer(settings.learning_rate)
+    self._token_ids = np.array(token_ids, np.int32)
     self._loss = losses.make(
       settings.loss,
       token_ids,
@@ -202,6 +204,29 @@ class Trainer:
     num_targets = np.count_nonzero(examples.targets[chosen] != network.PAD_ID)
     return sums, np.float32(num_targets)
 
+  def score(self, params: Params, examples: batches.Examples) -> np.ndarray:
+    """Scores every example as the reranker will, without dropout.
+
+    Returns:
+      [N] float32: log P(true), or the logit of a RankT5.
+    """
+    chosen = np.arange(len(examples))
+    parts = [
+      score_lib.score_batch(
+        self._network, params, microbatch.inputs, self._token_ids
+      )
+      for microbatch in batches.split(
+        examples,
+        chosen,
+        lengths=self._lengths,
+        microbatch_tokens=self._microbatch_tokens,
+      )
+    ]
+    scores = np.empty(len(examples), np.float32)
+    found = np.concatenate(jax.device_get(parts))[: len(examples)]
+    scores[batches.by_length(examples, chosen)] = found
+    return scores
+
   def num_programs(self) -> int:
     """Shapes of microbatches compiled so far."""
     return self._accumulate._cache_size()
@@ -267,6 +292,7 @@ def fit(
   *,
   last_step: int,
   checkpoint_steps: int,
+  evaluate: Callable[[Params], dict[str, float]] | None = None,
   log: Callable[[dict[str, float]], None],
   save: Callable[[int, TrainState], None],
 ) -> TrainState:
@@ -278,6 +304,8 @@ def fit(
     examples: the training split.
     last_step: the step that `state` comes from; 0 at the start.
     checkpoint_steps: how often `save` is called; it is at the end too.
+    evaluate: takes the parameters whenever `save` is to be called; what it
+      says is logged with that step.
     log: takes {'step': ., 'loss': ., ...} of every step, in order.
     save: takes a step and the state after it, of which every number is finite.
 
@@ -295,7 +323,8 @@ def fit(
       log(_to_record(*waiting))
     waiting = (step, metrics)
     if step % checkpoint_steps == 0 or step == num_steps:
-      log(_to_record(*waiting))
+      record = _to_record(*waiting)
+      log(record | (evaluate(state.params) if evaluate else {}))
       waiting = None
       save(step, state)
   return state

@@ -52,11 +52,25 @@ def test_whole_lines_while_it_runs(tmp_path):
     assert path.read_text() == '{"step": 1, "loss": 1.0}\n'
 
 
+def test_knows_its_last_record(tmp_path):
+  path = tmp_path / 'metrics.jsonl'
+  with metrics_log.MetricsLog(path, None, 0) as log:
+    assert log.last == {}
+    log.write(LINES[0])
+    log.write(LINES[1])
+    assert log.last == LINES[1]
+  with metrics_log.MetricsLog(path, None, 1) as log:
+    assert log.last == LINES[0]
+
+
 def test_events_as_tensorboard_reads_them(tmp_path):
   from inpars_tpu import host_tensorflow
 
   tf = host_tensorflow.tf
-  write(tmp_path / 'm.jsonl', LINES, events_dir=tmp_path / 'events')
+  last = {**LINES[2], 'validation_mrr': 0.75}
+  write(
+    tmp_path / 'm.jsonl', [*LINES[:2], last], events_dir=tmp_path / 'events'
+  )
   (file,) = (tmp_path / 'events').iterdir()
   events = [
     tf.compat.v1.Event.FromString(record.numpy())
@@ -68,5 +82,6 @@ def test_events_as_tensorboard_reads_them(tmp_path):
     for value in event.summary.value
   ]
   assert values[:2] == [(1, 'train/loss', 1.0), (2, 'train/loss', 0.5)]
+  assert values[3] == (3, 'validation/mrr', 0.75)
   (value,) = events[1].summary.value
   assert value.metadata.plugin_data.plugin_name == 'scalars'

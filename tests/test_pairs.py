@@ -150,3 +150,11 @@ def test_find_wants_exactly_one(tmp_path):
     pairs.write(tmp_path, name, {'train': TRAIN}, seed=1)
   with pytest.raises(errors.InputError, match='several.*inpars_a, inpars_b'):
     pairs.find(tmp_path)
+
+
+def test_split_names(tmp_path):
+  pairs.write(tmp_path / 'one', 'x', {'train': TRAIN}, seed=1)
+  assert pairs.split_names(tmp_path / 'one') == ['train']
+  splits = {'train': TRAIN, 'validation': VALIDATION}
+  pairs.write(tmp_path / 'two', 'x', splits, seed=1)
+  assert sorted(pairs.split_names(tmp_path / 'two')) == ['train', 'validation']

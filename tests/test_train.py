@@ -72,6 +72,31 @@ def inputs(tmp_path_factory) -> pathlib.Path:
 
 
 @pytest.fixture(scope='module')
+def held_out(inputs, tmp_path_factory) -> pathlib.Path:
+  """As `inputs`, with a validation split of 4 queries, two negatives each."""
+  directory = tmp_path_factory.mktemp('held_out')
+  (directory / 'model').symlink_to(inputs / 'model')
+  texts = words.random_sentences(60, seed=3)
+  train_rows, validation_rows = [
+    [
+      pairs.Pair(
+        texts[i], texts[20 + i + 10 * j], int(j == 0), f'{i}', f'{j}', i
+      )
+      for i in queries
+      for j in range(3)
+    ]
+    for queries in (range(4, 10), range(4))
+  ]
+  pairs.write(
+    directory / 'pairs',
+    'tiny',
+    {'train': train_rows, 'validation': validation_rows},
+    seed=1,
+  )
+  return directory
+
+
+@pytest.fixture(scope='module')
 def lists(tmp_path_factory) -> pathlib.Path:
   """`pairs/`: 11 positives with three negatives each, and one with two."""
   directory = tmp_path_factory.mktemp('lists')
@@ -271,6 +296,74 @@ def test_a_loss_that_is_no_number(inputs, tmp_path):
   assert metrics(tmp_path)[-1]['step'] == last
   assert not (tmp_path / 'model').exists()
   assert manifest.read(tmp_path) is None
+
+
+def test_measures_a_validation_split(held_out, tmp_path, caplog):
+  caplog.set_level('INFO')
+  run(held_out, tmp_path)
+  names = {'validation_loss', 'validation_accuracy', 'validation_mrr'}
+  steps = metrics(tmp_path)
+  assert [r['step'] for r in steps if names <= set(r)] == [2, 4, 6]
+  assert [r['step'] for r in steps if not names & set(r)] == [1, 3, 5]
+  # The last ones are those of the reranker that comes out, as it scores texts.
+  texts = words.random_sentences(60, seed=3)
+  model = monot5.MonoT5.load(tmp_path / 'model', dtype='float32', max_tokens=60)
+  scores = np.array(
+    [
+      model.score(texts[i], [texts[20 + i + 10 * j] for j in range(3)])
+      for i in range(4)
+    ]
+  )
+  positive, negatives = scores[:, :1], scores[:, 1:]
+  ranks = 1 + (negatives >= positive).sum(1)
+  others = np.log1p(-np.exp(negatives)).sum()
+  last = steps[-1]
+  assert last['validation_mrr'] == pytest.approx((1 / ranks).mean())
+  assert last['validation_loss'] == pytest.approx(
+    -(positive.sum() + others) / 12, rel=1e-5
+  )
+  assert last['validation_accuracy'] == pytest.approx(
+    ((positive > np.log(0.5)).sum() + (negatives <= np.log(0.5)).sum()) / 12
+  )
+  record = manifest.read(tmp_path)
+  assert record['validation'] == {
+    'loss': last['validation_loss'],
+    'accuracy': last['validation_accuracy'],
+    'mrr': last['validation_mrr'],
+  }
+  assert record['counts']['validation pairs'] == 12
+  assert record['counts']['validation lists'] == 4
+  card = (tmp_path / 'model' / 'README.md').read_text()
+  assert f'| mrr | {last["validation_mrr"]:.4f} |' in card
+  assert '12 validation pairs' in card
+  assert 'no validation split' not in caplog.text
+
+
+def test_without_a_validation_split_it_says_so(inputs, tmp_path, caplog):
+  caplog.set_level('INFO')
+  run(inputs, tmp_path, TRAIN_STEPS=1)
+  assert 'the pairs have no validation split' in caplog.text
+  assert manifest.read(tmp_path)['validation'] == {}
+  assert '## Scores' not in (tmp_path / 'model' / 'README.md').read_text()
+
+
+@pytest.mark.parametrize('step', [4, 6])
+def test_resumed_it_measures_the_same(held_out, tmp_path, monkeypatch, step):
+  run(held_out, tmp_path / 'whole')
+  save = checkpoints.Checkpoints.save
+
+  def save_and_stop(self, last_step, state):
+    save(self, last_step, state)
+    if last_step == step:
+      raise KeyboardInterrupt
+
+  monkeypatch.setattr(checkpoints.Checkpoints, 'save', save_and_stop)
+  with pytest.raises(KeyboardInterrupt):
+    run(held_out, tmp_path / 'work')
+  monkeypatch.undo()
+  run(held_out, tmp_path / 'work')
+  assert_same_result(tmp_path / 'work', tmp_path / 'whole')
+  assert manifest.read(tmp_path / 'work')['validation']
 
 
 RANKT5 = {'LOSS': "'rankt5'", 'NUM_NEGATIVES': 3, 'TRAIN_BATCH_SIZE': 8}

@@ -247,6 +247,39 @@ def test_resumed_from_a_state_is_the_same_to_the_bit():
   assert_equal_trees(again, state)
 
 
+def test_scores_are_those_of_the_first_position():
+  """Without dropout, and wherever the lengths put an example."""
+  examples, params = random_examples(7), init_params()
+  scores = make_trainer(dropout_rate=0.5, microbatch_tokens=160).score(
+    params, examples
+  )
+  apply = jax.jit(network.Transformer(CONFIG).apply)
+  for i, score in enumerate(scores):
+    tokens = np.pad(examples.inputs(i), (0, 80 - examples.lengths[i]))[None]
+    target = np.array([[TRUE]])
+    logits = apply({'params': params}, tokens, 0 * target, target)[0, 0]
+    expected = -np.log1p(np.exp(logits[FALSE] - logits[TRUE]))
+    np.testing.assert_allclose(score, expected, rtol=1e-4)
+
+
+def test_evaluates_where_it_saves():
+  model_trainer, seen = make_trainer(num_steps=3), []
+
+  def evaluate(params):
+    seen.append(jax.device_get(params))
+    return {'validation_mrr': float(len(seen))}
+
+  _, log, saved = fit(
+    model_trainer,
+    model_trainer.init(init_params()),
+    random_examples(8, 60),
+    evaluate=evaluate,
+  )
+  assert [record.get('validation_mrr') for record in log] == [None, 1.0, 2.0]
+  for params, step in zip(seen, (2, 3), strict=True):
+    assert_equal_trees(params, saved[step].params)
+
+
 def test_saves_at_the_end_too():
   model_trainer = make_trainer(num_steps=3)
   _, _, saved = fit(
