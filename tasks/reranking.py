@@ -1,17 +1,26 @@
 """seqio tasks over the pairs that inpars_tpu.pairs writes: monoT5's examples.
 
-`register` makes one; `vocabulary` says, at run time, which spiece.model all of
-them tokenise with. Where the pairs are is seqio's own setting
-(`seqio.set_tfds_data_dir_override`, t5x's --tfds_data_dir).
+`register` makes one, `mix` a mixture of several; `vocabulary` says, at run
+time, which spiece.model all of them tokenise with. Where the pairs are is
+seqio's own setting (`seqio.set_tfds_data_dir_override`, t5x's --tfds_data_dir).
 """
 
 import collections
 import functools
 import os
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-from inpars_tpu import errors, host_tensorflow, monot5, pairs, tokenizer
+from inpars_tpu import (
+  errors,
+  host_tensorflow,
+  monot5,
+  pairs,
+  tokenizer,
+  validation,
+)
 
 seqio, tf = host_tensorflow.load('seqio'), host_tensorflow.tf
 
@@ -85,10 +94,68 @@ def register(
     source=seqio.TfdsDataSource(f'{name}:{pairs.VERSION}', read_only=True),
     preprocessors=[
       functools.partial(write_text, spec=spec),
+      # Texts are cached and not tokens: those depend on the length's limit.
+      seqio.CacheDatasetPlaceholder(),
       functools.partial(tokenize, spec=spec),
       seqio.preprocessors.append_eos,
     ],
     output_features={'inputs': inputs, 'targets': targets},
+    postprocess_fn=keep_label,
+    metric_fns=[
+      functools.partial(measure, is_listwise=spec.label_words is None)
+    ],
+  )
+
+
+def mix(name: str, datasets: Iterable[str]) -> seqio.Mixture:
+  """Registers the mixture `inpars_<name>`: every training pair is as likely.
+
+  Args:
+    name: as a dataset's name in `register`.
+    datasets: names of datasets, each with a task of its own here.
+  """
+  name = pairs.builder_name(name)
+  if name in seqio.MixtureRegistry.names():
+    seqio.MixtureRegistry.remove(name)
+  return seqio.MixtureRegistry.add(
+    name,
+    [register(dataset).name for dataset in datasets],
+    default_rate=seqio.mixing_rate_num_examples,
+  )
+
+
+def keep_label(
+  text: str, example: Mapping[str, Any] | None = None, is_target: bool = False
+) -> str | dict[str, int]:
+  """A postprocessor: of a target keeps what `measure` needs to know of it.
+
+  'true' of the example {'label': 1, 'group': 7, ...} ->
+  {'label': 1, 'group': 7}
+  """
+  if not is_target:
+    return text
+  return {name: int(example[name]) for name in ('label', 'group')}
+
+
+def measure(
+  targets: Sequence[Mapping[str, int]],
+  scores: Sequence[float],
+  *,
+  is_listwise: bool,
+) -> dict[str, float]:
+  """A seqio metric: `validation.measure` of a task's pairs.
+
+  Args:
+    targets: as `keep_label` gives them.
+    scores: log_prob_true of each pair, or a RankT5's logit: what the model's
+      `score_batch` must give, not the likelihood of the targets.
+    is_listwise: a RankT5's.
+  """
+  return validation.measure(
+    np.asarray(scores),
+    np.array([target['label'] for target in targets]),
+    np.array([target['group'] for target in targets]),
+    is_listwise=is_listwise,
   )
 
 
