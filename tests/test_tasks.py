@@ -1,8 +1,11 @@
 import importlib
+import json
 
+import numpy as np
 import pytest
 
 from inpars_tpu import beir, errors, monot5, tokenizer
+from inpars_tpu import pairs as pairs_lib
 from inpars_tpu.tasks import reranking
 from tests import t5_checkpoints
 
@@ -179,3 +182,189 @@ def test_vocabulary_is_bound_later(model_dir, tmp_path):
     assert unbound.decode(unbound.encode('the river')) == 'the river'
   finally:
     unbound.bind('')
+
+
+LENGTHS = {'inputs': 48, 'targets': 2}
+ROWS = [
+  pairs_lib.Pair(f'query {i}', f'document {i} {j}', int(j == 0), f'{i}',
+                 f'{i}-{j}', i)
+  for i in range(20) for j in range(3)
+]  # fmt: skip
+
+
+@pytest.fixture(scope='module')
+def data_dir(tmp_path_factory):
+  """Pairs of two data sets: a third of `x` is held out."""
+  directory = tmp_path_factory.mktemp('data')
+  splits = {'train': ROWS[:39], 'validation': ROWS[39:]}
+  pairs_lib.write(directory, 'x', splits, seed=1)
+  others = [row._replace(query='what moves the boat') for row in ROWS[:6]]
+  pairs_lib.write(directory, 'y', {'train': others}, seed=1)
+  return directory
+
+
+def task_of(name, data_dir, spec=monot5.MONOT5):
+  task = reranking.register(name, spec)
+  task.source.tfds_dataset.override_data_dir(str(data_dir))
+  return task
+
+
+def test_tokenize_with_a_mock_vocabulary(bound):
+  features = {
+    'inputs': FEATURES['inputs'],
+    'targets': seqio.Feature(
+      seqio.test_utils.MockVocabulary({'true': [7], 'false': [6]}, 8)
+    ),
+  }
+  spec = monot5.RerankerSpec('{query}{document}')
+  dataset = tf.data.Dataset.from_tensor_slices(
+    {'query': ['the ', 'is'], 'document': ['river', ''], 'label': [1, 0]}
+  )
+  dataset = reranking.tokenize(
+    reranking.write_text(dataset, spec=spec),
+    spec=spec,
+    output_features=features,
+    sequence_length=LENGTHS,
+  )
+  seqio.test_utils.assert_dataset(
+    seqio.preprocessors.append_eos(dataset, output_features=features),
+    [
+      {
+        'inputs_pretokenized': text,
+        'inputs': [*bound.encode([text])[0], 1],
+        'targets_pretokenized': word,
+        'targets': [token, 1],
+        'label': token == 7,
+        'is_document_cut': False,
+        'is_query_cut': False,
+      }
+      for text, word, token in (('the river', 'true', 7), ('is', 'false', 6))
+    ],
+  )
+
+
+def test_the_pipeline_is_deterministic_and_in_seeded_random_order(
+  bound, data_dir, tmp_path
+):
+  task = task_of('x', data_dir)
+  first, second = (
+    task.get_dataset(LENGTHS, 'train', shuffle=False) for _ in range(2)
+  )
+  seqio.test_utils.assert_datasets_eq(first, second)
+  order = [e['doc_id'].decode() for e in first.as_numpy_iterator()]
+  written = [row.doc_id for row in ROWS[:39]]
+  assert sorted(order) == sorted(written)
+  assert order != written
+  pairs_lib.write(tmp_path, 'x', {'train': ROWS[:39]}, seed=2)
+  other = task_of('x', tmp_path).get_dataset(LENGTHS, 'train', shuffle=False)
+  assert [e['doc_id'].decode() for e in other.as_numpy_iterator()] != order
+
+
+@pytest.mark.parametrize('is_listwise', [False, True])
+def test_evaluator_measures_the_validation_queries(
+  bound, data_dir, is_listwise
+):
+  spec = monot5.MONOT5
+  if is_listwise:
+    spec = monot5.RerankerSpec(monot5.RANKT5_TEMPLATE, None, 157)
+  task = task_of('x', data_dir, spec)
+  evaluator = seqio.Evaluator(
+    'inpars_x',
+    feature_converter=seqio.EncDecFeatureConverter(pack=False),
+    eval_split='validation',
+    sequence_length=LENGTHS,
+    async_compute_metrics=False,
+  )
+  # Every score is log 0.8, but for positives of even groups: log 0.9.
+  examples = list(
+    task.get_dataset(LENGTHS, 'validation', shuffle=False).as_numpy_iterator()
+  )
+  is_better = [e['label'] == 1 and e['group'] % 2 == 0 for e in examples]
+  scores = np.log(np.where(is_better, 0.9, 0.8))
+  metrics, _ = evaluator.evaluate(
+    compute_metrics=True, score_fn=lambda _: list(enumerate(scores))
+  )
+  # Groups 13 to 19: three are even.
+  found = metrics.result()['inpars_x']
+  assert found['mrr'] == pytest.approx((3 + 4 / 3) / 7)
+  if is_listwise:
+    even, odd = np.log(0.9 / 2.5), np.log(1 / 3)
+    assert found['loss'] == pytest.approx(-(3 * even + 4 * odd) / 7)
+    assert found['accuracy'] == pytest.approx(3 / 7)
+  else:
+    total = 3 * np.log(0.9) + 4 * np.log(0.8) + 14 * np.log(0.2)
+    assert found['loss'] == pytest.approx(-total / 21)
+    assert found['accuracy'] == pytest.approx(7 / 21)
+
+
+def test_a_prediction_is_left_as_it_is():
+  assert reranking.keep_label('true', {'label': 1}) == 'true'
+
+
+def test_mixture_of_beir():
+  names = {task.name for task in seqio.get_mixture_or_task('inpars_beir').tasks}
+  assert len(names) == 14
+  assert {'inpars_cqadupstack', 'inpars_scifact'} <= names
+  assert 'inpars_robust04' not in names
+
+
+def test_a_mixture_reads_every_pair_as_often(bound, data_dir):
+  for name in ('x', 'y'):
+    task_of(name, data_dir)
+  mixture = reranking.mix('both', ['x', 'y'])
+  assert reranking.mix('both', ['x', 'y']).name == mixture.name == 'inpars_both'
+  rates = {task.name: mixture.get_rate(task) for task in mixture.tasks}
+  assert rates == {'inpars_x': 39.0, 'inpars_y': 6.0}
+  found, *parts = [
+    [
+      example['inputs'].tobytes()
+      for example in source.get_dataset(
+        LENGTHS, 'train', shuffle=False, num_epochs=epochs, seed=1
+      )
+      .take(900)
+      .as_numpy_iterator()
+    ]
+    for source, epochs in ((mixture, None), *((t, 1) for t in mixture.tasks))
+  ]
+  assert [len(part) for part in parts] == [39, 6]
+  assert set(found) == {*parts[0], *parts[1]}
+  share = sum(tokens in parts[1] for tokens in found) / len(found)
+  assert share == pytest.approx(6 / 45, abs=0.04)
+
+
+def test_what_is_cached_needs_no_vocabulary_and_reads_the_same(
+  model_dir, tmp_path
+):
+  pairs_lib.write(tmp_path, 'cached', {'train': ROWS}, seed=1)
+  task = task_of('cached', tmp_path)
+  assert task.supports_caching
+  directory = tmp_path / 'cache' / 'inpars_cached'
+  directory.mkdir(parents=True)
+  source = task.source.get_dataset('train', shuffle=False)
+  cached = list(task.preprocess_precache(source).as_numpy_iterator())
+  spec = task.preprocess_precache(source).element_spec
+  with tf.io.TFRecordWriter(
+    str(directory / 'train.tfrecord-00000-of-00001')
+  ) as writer:
+    for example in cached:
+      writer.write(seqio.dict_to_tfexample(example).SerializeToString())
+  features = {
+    name: {'dtype': s.dtype.name, 'shape': s.shape.as_list()}
+    for name, s in spec.items()
+  }
+  info = {'features': features, 'num_shards': 1, 'seqio_version': '0.0.20'}
+  (directory / 'info.train.json').write_text(json.dumps(info))
+  (directory / 'stats.train.json').write_text(json.dumps({'examples': 60}))
+  (directory / 'COMPLETED').touch()
+  reranking.vocabulary(model_dir / 'spiece.model')
+  seqio.add_global_cache_dirs([str(tmp_path / 'cache')])
+  try:
+    seqio.test_utils.assert_datasets_eq(
+      *(
+        task.get_dataset(LENGTHS, 'train', use_cached=use_cached, shuffle=False)
+        for use_cached in (True, False)
+      )
+    )
+  finally:
+    seqio.set_global_cache_dirs([])
+    reranking.vocabulary().bind('')
