@@ -349,8 +349,8 @@ def _count_short_lists(
   longest = examples.lists.shape[1]
   if longest != _list_size(recipe):
     raise errors.InputError(
-      f'{pairs_path} has at most {longest - 1} negatives of a positive, and '
-      f'NUM_NEGATIVES = {recipe.NUM_NEGATIVES}: train with that of the pairs'
+      f'{pairs_path} has up to {longest - 1} negatives of a positive, not '
+      f'{recipe.NUM_NEGATIVES}: train with --gin.NUM_NEGATIVES={longest - 1}'
     )
   return int((examples.lists[:, -1] == batches.NO_EXAMPLE).sum())
 

@@ -437,7 +437,7 @@ def test_rankt5_interrupted_and_resumed(lists, tmp_path, monkeypatch):
   [
     (
       {'NUM_NEGATIVES': 2, 'TRAIN_BATCH_SIZE': 9},
-      r'at most 3 negatives of a positive, and NUM_NEGATIVES = 2: train with',
+      r'up to 3 negatives of a positive, not 2: .*--gin\.NUM_NEGATIVES=3$',
     ),
     (
       {'NUM_NEGATIVES': 6, 'TRAIN_BATCH_SIZE': 16},

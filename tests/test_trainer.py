@@ -330,13 +330,15 @@ def test_stops_where_the_loss_is_no_number():
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(state))
 
 
-def toy_inputs(num: int, seed: int, num_words: int = 6) -> list[list[int]]:
+def toy_inputs(
+  num: int, seed: int, num_words: int = 6, max_tokens: int = 4
+) -> list[list[int]]:
   """Is the query's word in the document? In every second it is."""
   generator = np.random.default_rng(seed)
   words = np.arange(8, 8 + num_words)
   inputs = []
   for i in range(num):
-    document = generator.choice(words, generator.integers(2, 5))
+    document = generator.choice(words, generator.integers(2, max_tokens + 1))
     others = np.setdiff1d(words, document)
     query = generator.choice(document if i % 2 else others)
     inputs.append([3, query, 4, *document, 5, EOS])
@@ -344,20 +346,22 @@ def toy_inputs(num: int, seed: int, num_words: int = 6) -> list[list[int]]:
 
 
 def test_learns_what_can_be_learned():
+  """95% of the unseen from random weights; it takes 40 seconds of a core."""
+  config = dataclasses.replace(CONFIG, vocab_size=72, d_model=64, d_ff=128)
   model_trainer = make_trainer(
-    num_steps=700, batch_size=64, max_input_tokens=16
+    config, num_steps=2250, batch_size=64, max_input_tokens=24
   )
-  state, log, _ = fit(
+  tokens = {'num_words': 64, 'max_tokens': 16}
+  state, _, _ = fit(
     model_trainer,
-    model_trainer.init(init_params()),
-    make_examples(toy_inputs(4000, seed=0), [0, 1] * 2000),
+    model_trainer.init(init_params(config)),
+    make_examples(toy_inputs(20_000, seed=0, **tokens), [0, 1] * 10_000),
     checkpoint_steps=10_000,
   )
-  # Without a look at the words: log 2 for the label, over two targets.
-  assert np.mean([r['loss'] for r in log[-50:]]) < 0.5 * np.log(2) / 2
-  held_out = make_examples(toy_inputs(256, seed=1), [0, 1] * 128)
-  sums, _ = model_trainer.add_up(state.params, held_out, np.arange(256), step=0)
-  assert sums.num_correct > 0.85 * 256
+  labels = np.array([0, 1] * 500)
+  held_out = make_examples(toy_inputs(1000, seed=1, **tokens), labels)
+  scores = model_trainer.score(state.params, held_out)
+  assert np.mean((scores > np.log(0.5)) == labels) >= 0.95
 
 
 def test_learns_from_lists():
