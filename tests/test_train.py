@@ -510,3 +510,14 @@ def test_a_model_without_pieces(inputs, tmp_path, monkeypatch):
     train.train(
       inputs / 'pairs', model, tmp_path / 'output', recipe.load([], SETTINGS)
     )
+
+
+def test_settings_of_a_recipe():
+  settings = train.make_settings(recipe.load([], SETTINGS))
+  assert settings.has_length_buckets
+  assert (settings.loss, settings.list_size) == ('monot5', 1)
+  padded = recipe.load([], SETTINGS | {'LENGTH_BUCKETS': 'False'})
+  assert not train.make_settings(padded).has_length_buckets
+  settings = train.make_settings(recipe.load(['gin/rankt5.gin']))
+  assert (settings.loss, settings.list_size) == ('rankt5', 8)
+  train.check(recipe.load(['gin/rankt5.gin']))
