@@ -162,6 +162,7 @@ def split(
   *,
   lengths: Sequence[int],
   microbatch_tokens: int,
+  num_parts: int = 1,
 ) -> Iterator[Microbatch]:
   """Groups a batch by length into microbatches of few static shapes.
 
@@ -175,16 +176,19 @@ def split(
     lengths: as `bucket_lengths` gives them.
     microbatch_tokens: budget of input tokens, padding counted; a row, or a
       list, longer than it is a microbatch of its own.
+    num_parts: the number of rows, or lists, of a microbatch is a multiple.
   """
   list_size = 1 if chosen.ndim == 1 else chosen.shape[1]
   rest = by_length(examples, chosen)
   while len(rest):
     longest = max(examples.lengths[i] for i in rest[:1].flat if i >= 0)
     num_tokens = min(n for n in lengths if n >= longest)
-    num_lists = max(microbatch_tokens // (num_tokens * list_size), 1)
-    num_rows = min(num_lists, len(chosen)) * list_size
+    num_lists = num_parts * min(
+      max(microbatch_tokens // (num_tokens * list_size * num_parts), 1),
+      -(-len(chosen) // num_parts),
+    )
     rows, rest = rest[:num_lists].reshape(-1), rest[num_lists:]
-    yield _fill(examples, rows, num_rows, num_tokens)
+    yield _fill(examples, rows, num_lists * list_size, num_tokens)
 
 
 def _fill(

@@ -172,3 +172,27 @@ def test_by_length():
   np.testing.assert_array_equal(
     batches.by_length(examples, np.array([[2, 0], [0, 1]])), [[0, 1], [2, 0]]
   )
+
+
+def test_split_into_parts_for_several_devices():
+  examples = make_examples([4, 3, 2, 1, 1], [1, 0, 1, 0, 1])
+
+  def shapes(num_parts, chosen, microbatch_tokens):
+    return [
+      part.inputs.shape
+      for part in batches.split(
+        examples,
+        chosen,
+        lengths=[4],
+        microbatch_tokens=microbatch_tokens,
+        num_parts=num_parts,
+      )
+    ]
+
+  rows = np.arange(5)
+  assert shapes(1, rows, 12) == [(3, 4), (3, 4)]
+  assert shapes(2, rows, 12) == [(2, 4)] * 3
+  assert shapes(4, rows, 1_000) == [(8, 4)]
+  assert shapes(2, rows.reshape(5, 1)[:3], 8) == [(2, 4), (2, 4)]
+  # Lists of two: whole ones for each of two devices.
+  assert shapes(2, rows[:4].reshape(2, 2), 1) == [(4, 4)]
