@@ -106,7 +106,8 @@ def find_dataset(dataset: str, data_dir: files.PathLike) -> epath.Path:
       raise errors.InputError(f'{folder} has no corpus.jsonl')
   if dataset in beir.DATASETS:
     raise errors.InputError(
-      f"{dataset} is not in {data_dir}: unpack BEIR's {dataset}.zip there"
+      f'{dataset} is not in {data_dir}: '
+      f'{beir.how_to_get(beir.DATASETS[dataset], data_dir)}'
     )
   if '/' in dataset:
     raise errors.InputError(f'no dataset folder at {dataset}')
@@ -120,7 +121,7 @@ def check(plan: Plan, folder: epath.Path, has_test: bool) -> None:
     raise errors.InputError(
       f'{folder.name} is {len(dataset.forums)} forums with a table of their '
       'own, which this version does not run together; give one forum: '
-      f'--dataset={folder}/{dataset.forums[0]}'
+      f'--dataset={folder}/{next(iter(dataset.forums))}'
     )
   collection.Corpus(folder / 'corpus.jsonl')
   if has_test:

@@ -98,7 +98,7 @@ VERBS: Mapping[str, Verb] = {
       _ENGINE,
     ),
   ),
-  'datasets': Verb('the table of known datasets', None),
+  'datasets': Verb('the table of known datasets', 'inpars_tpu.beir'),
   'download': Verb('fetch a dataset, a model or the published prompts', None),
   'init': Verb(
     'write a model directory with random weights',

@@ -179,7 +179,8 @@ def test_first_stage_run_of_others(place, done, tmp_path):
 
 @pytest.mark.parametrize('changes,words', [
   ({'dataset': 'wurld'}, "unknown dataset 'wurld'"),
-  ({'dataset': 'scifact'}, "unpack BEIR's scifact.zip there"),
+  ({'dataset': 'scifact'}, 'inpars-tpu download --dataset=scifact'),
+  ({'dataset': 'bioasq'}, 'register at participants-area.bioasq.org'),
   ({'dataset': 'no/where'}, 'no dataset folder at no/where'),
   ({'generator': 'monot5'}, "is a 't5' model; the generator needs gptj"),
   ({'reranker': 'gptj'}, "is a 'gptj' model"),
