@@ -180,7 +180,7 @@ def format_table() -> str:
     '',
     'queries: the judged test queries. zip "ask": its owners give it out;',
     'inpars-tpu download --dataset=NAME says who. The others: nDCG@10 as',
-    'published where inpars_tpu/published.py says; an empty cell was not found.',
+    'published, where inpars_tpu/published.py says; empty: not found.',
   ]
   return '\n'.join([*lines, *notes])
 

@@ -13,9 +13,10 @@ import re
 from inpars_tpu import errors, files
 
 _SHIPPED = ('gbq', 'vanilla')
-# Of github.com/zetaalphavector/InPars at commit 9865521: our name of the file,
-# its path there, its sha256.
-_PUBLISHED = {
+REPOSITORY = 'zetaalphavector/InPars'  # On GitHub.
+COMMIT = '9865521663324f8fa63f759f071ca38bdeabb3f5'
+# Our name of the file, its path there, its sha256.
+PUBLISHED = {
   'paper_gbq': (
     'inpars_gbq.txt',
     'legacy/inpars-v1/prompts/gbq_prompt.txt',
@@ -72,10 +73,10 @@ def load(name: str, data_dir: files.PathLike = 'data') -> Prompt:
   if name in _SHIPPED:
     path = pathlib.Path(__file__).parent / 'prompt_files' / f'{name}.txt'
     return parse(path.read_text(encoding='utf-8'), name)
-  if name in _PUBLISHED:
+  if name in PUBLISHED:
     return _load_published(name, data_dir)
   if not pathlib.Path(name).is_file():
-    raise errors.unknown('prompt', name, [*_SHIPPED, *_PUBLISHED])
+    raise errors.unknown('prompt', name, [*_SHIPPED, *PUBLISHED])
   try:
     return parse(pathlib.Path(name).read_text(encoding='utf-8'), name)
   except UnicodeDecodeError as error:
@@ -100,12 +101,13 @@ def parse(template: str, name: str) -> Prompt:
 
 
 def _load_published(name: str, data_dir: files.PathLike) -> Prompt:
-  file_name, origin, sha256 = _PUBLISHED[name]
+  file_name, origin, sha256 = PUBLISHED[name]
   path = pathlib.Path(data_dir) / 'prompts' / file_name
   if not path.is_file():
     raise errors.InputError(
-      f'prompt {name!r} is not at {path}: put {origin} of '
-      'github.com/zetaalphavector/InPars (commit 9865521) there, or use the '
+      f'prompt {name!r} is not at {path}: inpars-tpu download --prompts '
+      f'--data_dir={data_dir} fetches it; or put {origin} of '
+      f'github.com/{REPOSITORY} (commit {COMMIT[:7]}) there, or use the '
       'prompt that ships: --gin.PROMPT="\'gbq\'"'
     )
   if files.sha256(path) != sha256:

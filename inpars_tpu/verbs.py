@@ -99,7 +99,20 @@ VERBS: Mapping[str, Verb] = {
     ),
   ),
   'datasets': Verb('the table of known datasets', 'inpars_tpu.beir'),
-  'download': Verb('fetch a dataset, a model or the published prompts', None),
+  'download': Verb(
+    'fetch a dataset, a model, the published prompts or queries',
+    'inpars_tpu.download',
+    (
+      Flag('dataset', "of BEIR's, by the name that `datasets` lists"),
+      Flag('zip', "the dataset's zip, where it was fetched otherwise"),
+      Flag('server', "where NAME.zip is, if not on BEIR's own server"),
+      Flag('model', 'gpt-j-6b, monot5-3b-msmarco-10k, or any owner/name of the '
+           'Hugging Face hub; goes to data_dir/models'),
+      Flag('synthetic', "the authors' synthetic queries of a dataset"),
+      Flag('prompts', 'the published few-shot prompts', boolean=True),
+      Flag('data_dir', 'where they go', default='data'),
+    ),
+  ),
   'init': Verb(
     'write a model directory with random weights',
     'inpars_tpu.init',

@@ -28,7 +28,8 @@ def test_paper_prompt_that_is_not_there_says_how_to_get_it(tmp_path):
   with pytest.raises(errors.InputError) as caught:
     prompts.load('paper_gbq', tmp_path)
   message = str(caught.value)
-  assert f'is not at {tmp_path}/prompts/inpars_gbq.txt: put legacy' in message
+  assert f'is not at {tmp_path}/prompts/inpars_gbq.txt: ' in message
+  assert f'download --prompts --data_dir={tmp_path} ' in message
   assert '--gin.PROMPT="\'gbq\'"' in message
 
 
