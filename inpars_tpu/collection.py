@@ -8,7 +8,10 @@ offset, never held: 10 million documents cost 160 MB.
 import array
 import dataclasses
 import hashlib
+import logging
+import os
 import re
+import stat
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -18,9 +21,12 @@ from etils import epath
 
 from inpars_tpu import errors, files
 
+_log = logging.getLogger(__name__)
+
 Qrels = dict[str, dict[str, int]]  # query_id -> doc_id -> relevance.
 
 _LONE_SURROGATE = re.compile('[\ud800-\udfff]')
+_COMPRESSED = (b'\x1f\x8b', b'\x28\xb5\x2f\xfd')  # gzip, zstd.
 _QRELS_HEADER = ('query-id', 'corpus-id', 'score')
 
 
@@ -54,6 +60,30 @@ def clean(text: str) -> str:
   return ftfy.fix_text(text)
 
 
+def must_be_corpus(path: files.PathLike) -> epath.Path:
+  """A corpus that can be read by offset; a pipe or a zipped one is an error."""
+  path = files.must_be_file(path, 'corpus')
+  what = None
+  if is_pipe(path):
+    what = 'a pipe'
+  else:
+    with path.open('rb') as stream:
+      if stream.read(4).startswith(_COMPRESSED):
+        what = 'compressed'
+  if what:
+    raise errors.InputError(
+      f'{path} is {what}, and documents are read by their place in the file: '
+      'inpars-tpu import --format=jsonl --output=DIR makes a plain one of it'
+    )
+  return path
+
+
+def is_pipe(path: files.PathLike) -> bool:
+  """Whether a local path can be read once only."""
+  name = os.fspath(path)
+  return os.path.exists(name) and not stat.S_ISREG(os.stat(name).st_mode)
+
+
 class Corpus:
   """Documents of a corpus.jsonl by position or by id.
 
@@ -65,7 +95,7 @@ class Corpus:
   """
 
   def __init__(self, path: files.PathLike):
-    self.path = files.must_be_file(path, 'corpus')
+    self.path = must_be_corpus(path)
     offsets, lengths, keys = (
       array.array('q'),
       array.array('q'),
@@ -234,6 +264,52 @@ def read_qrels(path: files.PathLike) -> Qrels:
   if not qrels:
     raise errors.InputError(f'{path}: no judgements')
   return qrels
+
+
+def check_qrels(
+  path: files.PathLike,
+  qrels: Qrels,
+  queries: Iterable[str],
+  corpus: Corpus | None = None,
+) -> None:
+  """Says in the log which judgements are of no use; they count as they stand.
+
+  Args:
+    path: of the qrels, for messages.
+    qrels: the judgements.
+    queries: ids of the queries that have a text.
+    corpus: the documents; None: they are not looked at.
+
+  Raises:
+    InputError: none of the queries has a text, or none of the documents is in
+      the corpus: these are the qrels of another dataset.
+  """
+  unknown = missing(qrels, queries)
+  doc_ids = list(dict.fromkeys(d for judged in qrels.values() for d in judged))
+  absent: list[str] = []
+  if corpus is not None:
+    places = corpus.find_all(doc_ids)
+    absent = [doc_ids[i] for i in np.flatnonzero(places < 0)]
+  for ids, all_ids, problem in (
+    (unknown, qrels, 'judged queries have no text'),
+    (absent, doc_ids, 'judged documents are not in the corpus'),
+  ):
+    if ids and len(ids) == len(all_ids):
+      raise errors.InputError(
+        f'{path}: all {len(ids)} {problem} ({errors.some(ids)}): '
+        'are these the qrels of this dataset?'
+      )
+    if ids:
+      _log.info(
+        '%s: %d of %d %s: %s',
+        path, len(ids), len(all_ids), problem, errors.some(ids),
+      )  # fmt: skip
+  empty = [q for q, judged in qrels.items() if max(judged.values()) <= 0]
+  if empty:
+    _log.info(
+      '%s: %d of %d judged queries have no relevant document, and count 0: %s',
+      path, len(empty), len(qrels), errors.some(empty),
+    )  # fmt: skip
 
 
 def read_documents(path: files.PathLike) -> list[dict[str, Any]]:

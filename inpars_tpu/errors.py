@@ -24,3 +24,9 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> InputError:
   hint = f'did you mean {" or ".join(near)}?'
   listed = f'known: {", ".join(known)}'
   return InputError(f'unknown {kind} {name!r}; {hint if near else listed}')
+
+
+def some(names: list[str]) -> str:
+  """The first few of many: 'a', 'b' and 7 more."""
+  more = f' and {len(names) - 5} more' if len(names) > 5 else ''
+  return ', '.join(map(repr, names[:5])) + more

@@ -22,7 +22,7 @@ def index_corpus(
   Raises:
     InputError: what `bm25.build_index` raises; nothing is written then.
   """
-  files.must_be_file(corpus_path, 'corpus')
+  collection.must_be_corpus(corpus_path)
   corpus = None
   if not manifest.read(output):
     bm25.check(language)

@@ -75,7 +75,7 @@ def mine(
   paths = _split_paths(queries_path)
   inputs = {
     'queries': files.must_be_file(queries_path, 'queries'),
-    'corpus': files.must_be_file(corpus_path, 'corpus'),
+    'corpus': collection.must_be_corpus(corpus_path),
   }
   if _VALIDATION in paths:
     inputs['validation'] = paths[_VALIDATION]

@@ -66,7 +66,7 @@ def rerank(
       not in the corpus, by name; as `monot5.check`.
   """
   files.must_be_file(run_path, 'run')
-  files.must_be_file(corpus_path, 'corpus')
+  collection.must_be_corpus(corpus_path)
   files.must_be_file(queries_path, 'queries')
   monot5.check(model_path, label_words, mesh)
   job = manifest.begin_file(
@@ -156,12 +156,12 @@ def _read_queries(path: files.PathLike, run: trec.Run) -> Mapping[str, str]:
   unknown = collection.missing(run, queries)
   if unknown:
     raise errors.InputError(
-      f'{path} has no text for {_some(unknown)}, which the run ranks'
+      f'{path} has no text for {errors.some(unknown)}, which the run ranks'
     )
   cleaned = {query_id: collection.clean(queries[query_id]) for query_id in run}
   empty = [query_id for query_id, text in cleaned.items() if not text.strip()]
   if empty:
-    raise errors.InputError(f'{path}: no text in {_some(empty)}')
+    raise errors.InputError(f'{path}: no text in {errors.some(empty)}')
   return cleaned
 
 
@@ -198,11 +198,5 @@ def _no_document(
   corpus: collection.Corpus, doc_ids: list[str]
 ) -> errors.InputError:
   return errors.InputError(
-    f'{corpus.path} has no document {_some(doc_ids)}, which the run ranks'
+    f'{corpus.path} has no document {errors.some(doc_ids)}, which the run ranks'
   )
-
-
-def _some(names: list[str]) -> str:
-  """The first few of many: 'a', 'b' and 7 more."""
-  more = f' and {len(names) - 5} more' if len(names) > 5 else ''
-  return ', '.join(map(repr, names[:5])) + more

@@ -123,16 +123,11 @@ def check(plan: Plan, folder: epath.Path, has_test: bool) -> None:
       'own, which this version does not run together; give one forum: '
       f'--dataset={folder}/{next(iter(dataset.forums))}'
     )
-  collection.Corpus(folder / 'corpus.jsonl')
+  corpus = collection.Corpus(folder / 'corpus.jsonl')
   if has_test:
+    path = folder / 'qrels' / 'test.tsv'
     queries = collection.read_queries(folder / 'queries.jsonl')
-    judged = collection.read_qrels(folder / 'qrels' / 'test.tsv')
-    unknown = collection.missing(judged, queries)
-    if unknown:
-      raise errors.InputError(
-        f'{folder / "qrels/test.tsv"} judges queries that queries.jsonl '
-        f'lacks: {", ".join(unknown[:5])}'
-      )
+    collection.check_qrels(path, collection.read_qrels(path), queries, corpus)
   generate.check(plan.generator, plan.recipe, plan.data_dir)
   for model in {plan.reranker, plan.filter_model} - {None}:
     monot5.check(model, label_words=plan.label_words)

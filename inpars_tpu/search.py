@@ -49,7 +49,7 @@ def search(
       of the FIRST_STAGE_HITS is lost by that.
 
   Raises:
-    InputError: malformed input, judged queries without a text, what
+    InputError: malformed input, no judged query with a text, what
       `bm25.open_index` raises, or no hit for any query; nothing is written.
   """
   settings = {
@@ -98,12 +98,7 @@ def _judged(
 ) -> dict[str, str]:
   """The queries that are judged, in the order of queries.jsonl."""
   qrels = collection.read_qrels(qrels_path)
-  missing = collection.missing(qrels, queries)
-  if missing:
-    raise errors.InputError(
-      f'{qrels_path} judges {len(missing)} queries that {queries_path} lacks, '
-      f'{missing[0]!r} first'
-    )
+  collection.check_qrels(qrels_path, qrels, queries)
   return {name: text for name, text in queries.items() if name in qrels}
 
 

@@ -113,6 +113,26 @@ VERBS: Mapping[str, Verb] = {
       Flag('data_dir', 'where they go', default='data'),
     ),
   ),
+  'import': Verb(
+    "make BEIR's layout of TSV, other field names, gz, zst or a pipe",
+    'inpars_tpu.importer',
+    (
+      _need('corpus', 'JSONL or TSV, plain or gz or zst; - is stdin'),
+      Flag('format', 'default: what the name of the file says',
+           choices=('jsonl', 'tsv')),
+      Flag('columns', 'of a TSV without a first line that names them: '
+           '_id,title,text'),
+      Flag('id_field', 'field or column of the id', default='_id'),
+      Flag('title_field', 'of the title; may be missing', default='title'),
+      Flag('text_field', 'of the text', default='text'),
+      Flag('quoted', 'fields of a TSV may stand in quotes, with tabs and '
+           'newlines in them', boolean=True),
+      Flag('queries', 'queries in the same form'),
+      Flag('query_columns', 'as columns, of the queries'),
+      Flag('qrels', "BEIR's test.tsv, or TREC qrels"),
+      _need('output', 'directory for --dataset'),
+    ),
+  ),
   'init': Verb(
     'write a model directory with random weights',
     'inpars_tpu.init',

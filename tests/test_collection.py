@@ -188,3 +188,43 @@ def test_lone_surrogates_of_documents_are_replaced(tmp_path):
   path.write_text('{"doc_id": "a", "text": "x\\ud800y\\u0000"}\n')
   (document,) = collection.read_documents(path)
   assert document == {'doc_id': 'a', 'text': 'x\ufffdy\x00'}
+
+
+def test_windows_files(tmp_path):
+  """A byte order mark, CRLF, ids that look like numbers."""
+  corpus, queries, qrels = (tmp_path / name for name in ('c', 'q', 'r'))
+  bom = '\ufeff'
+  corpus.write_text(
+    f'{bom}{{"_id": "007", "text": "x"}}\n{{"_id": "7", "text": "y"}}\n',
+    newline='\r\n',
+  )
+  queries.write_text(f'{bom}{{"_id": "1e3", "text": "z"}}\n', newline='\r\n')
+  qrels.write_text(
+    f'{bom}query-id\tcorpus-id\tscore\n1e3\t007\t1\n', newline='\r\n'
+  )
+  opened = collection.Corpus(corpus)
+  assert [opened.find('7'), opened.find('007')] == [1, 0]
+  assert opened[0].body == 'x'
+  assert collection.read_queries(queries) == {'1e3': 'z'}
+  assert collection.read_qrels(qrels) == {'1e3': {'007': 1}}
+
+
+def test_judgements_of_no_use_are_counted_and_listed(write, caplog):
+  corpus = collection.Corpus(write(*({'_id': i, 'text': 'x'} for i in 'abc')))
+  qrels = {
+    'q1': {'a': 1, 'z': 1},
+    'q2': {'a': 0, 'b': -1},
+    **{f'u{i}': {'c': 1} for i in range(7)},
+  }
+  with caplog.at_level('INFO', 'inpars_tpu'):
+    collection.check_qrels('Q', qrels, {'q1', 'q2', 'q3'}, corpus)
+  assert caplog.messages == [
+    "Q: 7 of 9 judged queries have no text: 'u0', 'u1', 'u2', 'u3', 'u4' and "
+    '2 more',
+    "Q: 1 of 4 judged documents are not in the corpus: 'z'",
+    "Q: 1 of 9 judged queries have no relevant document, and count 0: 'q2'",
+  ]
+  with pytest.raises(errors.InputError, match='all 9 judged queries have no t'):
+    collection.check_qrels('Q', qrels, {'q3'})
+  with pytest.raises(errors.InputError, match='all 2 judged documents are not'):
+    collection.check_qrels('Q', {'q1': {'y': 1, 'z': 1}}, {'q1'}, corpus)

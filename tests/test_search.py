@@ -139,8 +139,8 @@ def test_wrong_input_writes_nothing(index_dir, queries, tmp_path):
 
 def test_judged_queries_must_be_there(index_dir, queries, tmp_path):
   qrels = tmp_path / 'test.tsv'
-  qrels.write_text('query-id\tcorpus-id\tscore\nq1\ta\t1\nq9\ta\t1\n')
-  message = r"test.tsv judges 1 queries that .*queries.jsonl lacks, 'q9' first"
+  qrels.write_text('query-id\tcorpus-id\tscore\nq8\ta\t1\nq9\ta\t1\n')
+  message = "test.tsv: all 2 judged queries have no text .'q8', 'q9'."
   check_refused(tmp_path, index_dir, queries, message, qrels=qrels)
 
 
