@@ -13,12 +13,13 @@ from typing import NamedTuple
 
 from etils import epath
 
-from inpars_tpu import errors, files, model_dir
+from inpars_tpu import errors, files, model_dir, passages
 from inpars_tpu import tokenizer as tokenizer_lib
 from inpars_tpu.t5 import truncate
 
 SPEC_NAME = 'reranker.json'
 DOCUMENTS_CUT, QUERIES_CUT = 'documents cut', 'queries cut'  # Counted.
+DOCUMENTS_SPLIT = 'documents in passages'
 
 _QUERY, _DOCUMENT = '{query}', '{document}'
 # (owner, names, false and true word) of published checkpoints, all with
@@ -288,9 +289,10 @@ class Ranked(NamedTuple):
 class MonoT5:
   """A reranker: T5 with its tokenizer, template and label words."""
 
-  def __init__(self, spec, tokenizer, scorer, max_tokens):
+  def __init__(self, spec, tokenizer, scorer, max_tokens, max_passages=1):
     """See `load`."""
     self.spec = spec
+    self.max_passages = max_passages
     self.tokenizer = tokenizer
     self.max_tokens = max_tokens
     self._scorer = scorer
@@ -305,6 +307,7 @@ class MonoT5:
     batch_tokens: int | None = None,
     label_words: str | None = None,
     mesh: str | None = None,
+    max_passages: int = 1,
   ) -> 'MonoT5':
     """Loads a Hugging Face directory of a T5 that was trained to rerank.
 
@@ -316,6 +319,8 @@ class MonoT5:
       label_words: 'false,true' for a directory without reranker.json.
       mesh: 'data=2,model=4': how many parts a batch and the weights are in;
         None: as few parts of the weights as fit the memory.
+      max_passages: a document that is too long is scored in as many, and the
+        best counts; 1: its end is cut.
 
     Raises:
       InputError: as `check`.
@@ -346,7 +351,7 @@ class MonoT5:
       batch_tokens=batch_tokens,
       mesh=made,
     )
-    return cls(spec, tokenizer, scorer, max_tokens)
+    return cls(spec, tokenizer, scorer, max_tokens, max_passages)
 
   def score(self, query: str, documents: Sequence[str]) -> list[float]:
     """log_prob_true (or the logit) of each document for one query."""
@@ -360,7 +365,8 @@ class MonoT5:
 
   def score_pairs(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
     """log_prob_true (or the logit) of each (query, document), in order."""
-    return self.score_inputs(self.tokenise(pairs))
+    inputs, counts = self.tokenise_passages(pairs)
+    return passages.best(self.score_inputs(inputs), counts)
 
   def tokenise(
     self,
@@ -373,6 +379,39 @@ class MonoT5:
     return build_inputs(
       self.spec, self.tokenizer, queries, documents, self.max_tokens, counts
     )
+
+  def tokenise_passages(
+    self,
+    pairs: Sequence[tuple[str, str]],
+    counts: collections.Counter | None = None,
+  ) -> tuple[list[list[int]], list[int]]:
+    """`tokenise`, with documents that are too long in passages.
+
+    Returns:
+      Token ids of every passage, and how many passages each pair has.
+    """
+    if self.max_passages == 1:
+      return self.tokenise(pairs, counts), [1] * len(pairs)
+    inputs = self.tokenise(pairs)
+    # As long as can be: cut, or of just that length, which is one passage.
+    long = [i for i, ids in enumerate(inputs) if len(ids) >= self.max_tokens]
+    texts = [[document] for _, document in pairs]
+    empty = self.tokenise([(pairs[i][0], '') for i in long])
+    for i, without in zip(long, empty, strict=True):
+      room = self.max_tokens - len(without)
+      if room > 0:
+        texts[i] = passages.split(
+          self.tokenizer.encode, pairs[i][1], room, self.max_passages
+        )
+    num_split = sum(len(parts) > 1 for parts in texts)
+    if counts is not None and num_split:
+      counts[DOCUMENTS_SPLIT] += num_split
+    flat = [
+      (query, text)
+      for (query, _), parts in zip(pairs, texts, strict=True)
+      for text in parts
+    ]
+    return self.tokenise(flat, counts), list(map(len, texts))
 
   def score_inputs(
     self,

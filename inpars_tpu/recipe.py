@@ -90,6 +90,7 @@ MACROS: Mapping[str, Macro] = {
   'NEGATIVE_HITS': _integer(1),
   'NUM_NEGATIVES': _integer(1),
   'MAX_INPUT_TOKENS': _integer(16),
+  'MAX_PASSAGES': _integer(1),
   'RERANKER_DTYPE': _DTYPE,
   'SCORE_BATCH_TOKENS': _optional_integer(1),
   'TRAIN_STEPS': _integer(1),

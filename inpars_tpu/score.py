@@ -8,7 +8,7 @@ from inpars_tpu import recipe as recipe_lib
 
 # What a score depends on. SCORE_BATCH_TOKENS only fits the work to the memory:
 # a run that ran out of it goes on with less.
-MACROS = ('MAX_INPUT_TOKENS', 'RERANKER_DTYPE')
+MACROS = ('MAX_INPUT_TOKENS', 'MAX_PASSAGES', 'RERANKER_DTYPE')
 
 
 def main(args) -> None:
@@ -91,6 +91,7 @@ def load_model(
     batch_tokens=recipe.SCORE_BATCH_TOKENS,
     label_words=label_words,
     mesh=mesh,
+    max_passages=recipe.MAX_PASSAGES,
   )
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 import tqdm
 from etils import epath
 
-from inpars_tpu import errors, files, manifest, monot5
+from inpars_tpu import errors, files, manifest, monot5, passages
 
 Pair = tuple[str, str]  # Query, document.
 
@@ -48,7 +48,8 @@ def score(
     job: whose output the scores are for.
     sizes: the number of pairs of each part.
     load: the pairs of a part; called on another thread, one part at a time.
-    counts: inputs that had to be cut are added, as `monot5.build_inputs` does.
+    counts: inputs that had to be cut or split are added, as
+      `monot5.MonoT5.tokenise_passages` does.
 
   Raises:
     InputError: parts that were begun with other settings, or a broken one.
@@ -59,7 +60,7 @@ def score(
 
   def tokenise(part: int):
     cut: collections.Counter = collections.Counter()
-    return model.tokenise(load(part), cut), cut
+    return *model.tokenise_passages(load(part), cut), cut
 
   with contextlib.ExitStack() as stack:
     progress = stack.enter_context(
@@ -69,11 +70,13 @@ def score(
     ahead = executor.submit(tokenise, missing[0]) if missing else None
     for i, path in enumerate(paths):
       if missing and i == missing[0]:
-        inputs, cut = ahead.result()
+        inputs, num_passages, cut = ahead.result()
+        progress.total += len(inputs) - len(num_passages)
         missing.pop(0)
         if missing:
           ahead = executor.submit(tokenise, missing[0])
         scores = model.score_inputs(inputs, progress.update)
+        scores = passages.best(scores, num_passages)
         files.write_json(
           path,
           {'scores': [float(f'{s:.9g}') for s in scores], 'counts': dict(cut)},
