@@ -102,6 +102,31 @@ def write(
   return temporary.rename(builder_dir / VERSION)
 
 
+def read(data_dir: files.PathLike) -> dict[str, Iterator[Pair]]:
+  """The pairs of each split of the one set in a data directory, in order.
+
+  Raises:
+    InputError: as `find`.
+  """
+  name = find(data_dir)
+  from inpars_tpu import host_tensorflow
+
+  builder = host_tensorflow.tfds.builder_from_directory(
+    epath.Path(data_dir) / name / VERSION
+  )
+  return {split: _read_split(builder, split) for split in builder.info.splits}
+
+
+def _read_split(builder, split: str) -> Iterator[Pair]:
+  for row in builder.as_dataset(split=split).as_numpy_iterator():
+    yield Pair(
+      *(
+        int(row[field]) if kind is int else row[field].decode()
+        for field, kind in Pair.__annotations__.items()
+      )
+    )
+
+
 def find(data_dir: files.PathLike) -> str:
   """The TFDS name of the one set of pairs in a data directory.
 

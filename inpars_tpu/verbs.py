@@ -273,7 +273,14 @@ VERBS: Mapping[str, Verb] = {
       _need('output', 'the model directory'),
     ),
   ),
-  'export': Verb('the synthetic data as a Hugging Face dataset', None),
+  'export': Verb(
+    'the synthetic data as a Hugging Face dataset, with its card',
+    'inpars_tpu.export',
+    (
+      _need('work_dir', "one dataset's folder in a run's work_dir"),
+      _need('output', 'directory that datasets.load_dataset reads'),
+    ),
+  ),
   'plan': Verb('hours, memory, disk and money before anything runs', None),
 }  # fmt: skip
 
