@@ -84,7 +84,8 @@ def run(plan: Plan) -> None:
     ):
       print(f'  {name:<16} {value:.4f}')
   else:
-    print(f'No test queries: the reranker is {work / "model"}')
+    print('No qrels/test.tsv, so there is nothing to evaluate.')
+    print(f'After fine-tuning the reranker is {work / "model"}')
   print(page)
 
 

@@ -163,7 +163,9 @@ def test_without_qrels_ends_with_the_reranker(place, tmp_path, capsys):
   assert (work / 'model' / 'config.json').exists()
   assert (work / 'report.html').exists()
   assert not (work / 'bm25.trec').exists()
-  assert f'the reranker is {work / "model"}' in capsys.readouterr().out
+  out = capsys.readouterr().out
+  assert 'nothing to evaluate' in out
+  assert f'the reranker is {work / "model"}' in out
 
 
 def test_first_stage_run_of_others(place, done, tmp_path):
