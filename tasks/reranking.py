@@ -175,8 +175,8 @@ def write_text(example, *, spec: monot5.RerankerSpec):
     return spec.text(query.decode(), document.decode()).encode()
 
   inputs = tf.numpy_function(
-    text, [example['query'], example['document']], tf.string
-  )
+    text, [example['query'], example['document']], tf.string, stateful=False
+  )  # Without a state t5x can keep the reader's place in a checkpoint.
   example = {**example, 'inputs_pretokenized': tf.ensure_shape(inputs, [])}
   if spec.label_words is not None:
     words = tf.constant(spec.label_words)  # [2]: false, true.
@@ -215,7 +215,10 @@ def tokenize(
     return np.array(ids, np.int32), is_document_cut, is_query_cut
 
   inputs, is_document_cut, is_query_cut = tf.numpy_function(
-    build, [example['query'], example['document']], [tf.int32, tf.bool, tf.bool]
+    build,
+    [example['query'], example['document']],
+    [tf.int32, tf.bool, tf.bool],
+    stateful=False,
   )
   if spec.label_words is None:
     targets = tf.constant([spec.logit_id], tf.int32)
