@@ -83,13 +83,13 @@ def rerank(
   if job.is_complete:
     return
   run = trec.read_run(run_path)
-  queries = _read_queries(queries_path, run)
+  queries = read_queries(queries_path, run)
   corpus = collection.Corpus(corpus_path)
   positions = find_documents(corpus, run)
   model = score_lib.load_model(model_path, recipe, label_words, mesh)
   hits = recipe.RERANK_HITS
   text = functools.lru_cache(_CACHED_DOCUMENTS)(
-    functools.partial(_read_text, corpus)
+    functools.partial(read_text, corpus)
   )
   parts = _split(run, hits)
   counts: collections.Counter = collections.Counter()
@@ -150,8 +150,12 @@ def _split(run: trec.Run, hits: int) -> list[list[str]]:
   return parts
 
 
-def _read_queries(path: files.PathLike, run: trec.Run) -> Mapping[str, str]:
-  """Cleaned texts of the queries of the run."""
+def read_queries(path: files.PathLike, run: trec.Run) -> Mapping[str, str]:
+  """Cleaned texts of the queries of the run.
+
+  Raises:
+    InputError: a query without text, by name.
+  """
   queries = collection.read_queries(path)
   unknown = collection.missing(run, queries)
   if unknown:
@@ -187,7 +191,8 @@ def find_documents(
   return positions
 
 
-def _read_text(corpus: collection.Corpus, doc_id: str, position: int) -> str:
+def read_text(corpus: collection.Corpus, doc_id: str, position: int) -> str:
+  """The text of a document whose place `find_documents` found."""
   document = corpus[position]
   if document.doc_id != doc_id:  # Another with the same hash.
     raise _no_document(corpus, [doc_id])
