@@ -24,6 +24,7 @@ from inpars_tpu import (
   model_dir,
   monot5,
   pairs,
+  t5x_engine,
   trainer,
   validation,
 )
@@ -48,6 +49,7 @@ MACROS = (
 _SHORT_LISTS = 'lists with fewer negatives than NUM_NEGATIVES'
 MODEL, CHECKPOINTS, EVENTS = 'model', 'checkpoints', 'tensorboard'
 METRICS = 'metrics.jsonl'
+T5X = 't5x'  # The other engine.
 
 
 def main(args) -> None:
@@ -64,11 +66,9 @@ def main(args) -> None:
 
 def check(recipe: recipe_lib.Recipe, engine: str = 'embedded') -> None:
   """Raises InputError for settings that no training can be run with."""
-  if engine != 'embedded':
-    raise errors.InputError(
-      f'--engine={engine} is not in this version yet; use --engine=embedded'
-    )
   recipe.only(*MACROS, 'CHECKPOINT_STEPS')
+  if engine == T5X:
+    t5x_engine.check(recipe)
   size, list_size = recipe.TRAIN_BATCH_SIZE, _list_size(recipe)
   if list_size == 1 and size % 2:
     raise errors.InputError(
@@ -104,7 +104,7 @@ def train(
     recipe: of which `settings` decide the result and CHECKPOINT_STEPS does
       not.
     label_words: 'false,true', for a model that does not say so itself.
-    engine: 'embedded'.
+    engine: 'embedded' or 't5x': a training goes on with the one that began it.
 
   Raises:
     InputError: settings or input that cannot be trained with, an output that
@@ -118,7 +118,9 @@ def train(
   job = manifest.begin_directory(
     'train',
     output,
-    settings=settings(recipe) | _says(spec),
+    settings=settings(recipe)
+    | _says(spec)
+    | ({'engine': engine} if engine == T5X else {}),
     inputs={'pairs': pairs_path, 'model': model_path},
     shared=True,
   )
@@ -136,9 +138,22 @@ def train(
   )
   config = convert.check(model_path)
   model_trainer = trainer.Trainer(config, make_settings(recipe), token_ids)
-  params, scores = _run(
-    model_trainer, examples, held_out, model_path, job.output, recipe
-  )
+  if engine == T5X:
+    params = t5x_engine.run(
+      pairs_path,
+      model_path,
+      job.output,
+      recipe,
+      spec,
+      checkpoints=job.output / CHECKPOINTS,
+      metrics=job.output / METRICS,
+      events=job.output / EVENTS,
+    )
+    scores = _measure(model_trainer, params, held_out) if held_out else {}
+  else:
+    params, scores = _run(
+      model_trainer, examples, held_out, model_path, job.output, recipe
+    )
   card = model_card.write(
     base_model=epath.Path(model_path).name,
     pairs=pairs.find(pairs_path),
@@ -279,12 +294,7 @@ def _run(
   """
 
   def evaluate(params: trainer.Params) -> dict[str, float]:
-    found = validation.measure(
-      model_trainer.score(params, held_out),
-      held_out.labels,
-      held_out.groups,
-      is_listwise=recipe.LOSS == losses.RANKT5,
-    )
+    found = _measure(model_trainer, params, held_out)
     return {metrics_log.VALIDATION + k: v for k, v in found.items()}
 
   if jax.device_count() > 1:
@@ -326,6 +336,19 @@ def _run(
     if name.startswith(metrics_log.VALIDATION)
   }
   return state.params, scores
+
+
+def _measure(
+  model_trainer: trainer.Trainer,
+  params: trainer.Params,
+  held_out: batches.Examples,
+) -> dict[str, float]:
+  return validation.measure(
+    model_trainer.score(params, held_out),
+    held_out.labels,
+    held_out.groups,
+    is_listwise=model_trainer.settings.loss == losses.RANKT5,
+  )
 
 
 def _list_size(recipe: recipe_lib.Recipe) -> int:

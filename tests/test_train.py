@@ -460,7 +460,6 @@ def test_lists_that_do_not_fit(inputs, lists, tmp_path, macros, message):
   ('flags', 'message'),
   [
     (['--gin.TRAIN_BATCH_SIZE=5'], 'TRAIN_BATCH_SIZE must be even'),
-    (['--engine=t5x'], '--engine=t5x is not in this version yet'),
     (['--pairs={inputs}/model'], 'holds no pairs'),
     (['--pairs={inputs}/none'], 'no pairs at'),
     (['--model={inputs}/pairs'], 'has no config.json'),
