@@ -12,11 +12,15 @@ import argparse
 import json
 import sys
 
-from benchmarks import aot_generate, aot_score, tpu_compiler
+from benchmarks import aot_generate, aot_score, aot_train, tpu_compiler
 from inpars_tpu import errors
 
 # Each has add_flags(parser), and measure(args, devices) of what it compiles.
-PROGRAMS = {'score': aot_score, 'generate': aot_generate}
+PROGRAMS = {
+  'score': aot_score,
+  'generate': aot_generate,
+  'train': aot_train,
+}
 
 
 def main() -> None:

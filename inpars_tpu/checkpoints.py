@@ -14,11 +14,16 @@ import jax
 import orbax.checkpoint as ocp
 from etils import epath
 
-from inpars_tpu import files
+from inpars_tpu import errors, files
 
 _log = logging.getLogger(__name__)
 
 _NUM_KEPT = 2
+# What Orbax says of arrays of other shapes, or other names.
+_OF_ANOTHER = (
+  'not compatible with the stored shape',
+  'structures do not match',
+)
 
 
 class Checkpoints:
@@ -68,12 +73,21 @@ class Checkpoints:
 
     Returns:
       (step, state), or None where there is none.
+
+    Raises:
+      InputError: the checkpoint is whole, and of other arrays.
     """
     for step in sorted(self._manager.all_steps(), reverse=True):
       try:
         args = ocp.args.StandardRestore(like)
         return step, self._manager.restore(step, args=args)
       except (ValueError, KeyError, OSError) as error:
+        if any(words in str(error) for words in _OF_ANOTHER):
+          raise errors.InputError(
+            f'{self._directory / str(step)} is a checkpoint of another model '
+            f'({" ".join(str(error).split())[:100]}): give another --output, '
+            'or delete it'
+          ) from None
         self._put_aside(step, error)
     return None
 

@@ -21,6 +21,7 @@ from inpars_tpu import errors
 _log = logging.getLogger(__name__)
 
 AUTO = 'auto'  # As an address: JAX finds it, and who is who.
+_END_SECONDS = 3_600  # What the first process alone has to write at the end.
 _MEET_SECONDS = 600  # Hosts that hash and read the same input are this close.
 
 
@@ -86,13 +87,25 @@ class Processes:
         self.index, [[n for n in place if n in looked] for place in places]
       )
     if self.coordinator_address is not None:
-      _meet(self)
+      _meet(self, is_parting=True)
     elif not missing:
       return Shares(0, [[]])  # Without starting an accelerator.
     import jax
 
     index, count = jax.process_index(), jax.process_count()
     return Shares(index, [missing[i::count] for i in range(count)])
+
+  def join(self) -> None:
+    """Makes one program of all processes, whose devices are one mesh.
+
+    To be called before any device is asked for. The loss of one ends all; see
+    `together`.
+
+    Raises:
+      InputError: the other processes do not come.
+    """
+    if self.coordinator_address is not None:
+      _meet(self, is_parting=False)
 
 
 ALONE = Processes(0, 1)
@@ -106,7 +119,11 @@ def from_flags(args) -> Processes:
   """
   plain = ('shard_index', 'num_shards')
   jax_runtime = ('process_id', 'num_processes', 'coordinator_address')
-  given = [n for n in (*plain, *jax_runtime) if getattr(args, n) is not None]
+  given = [
+    name
+    for name in (*plain, *jax_runtime)
+    if getattr(args, name, None) is not None
+  ]
   if not given:
     return Processes()
   if given == ['coordinator_address'] and args.coordinator_address == AUTO:
@@ -143,12 +160,13 @@ def _number(args, name: str) -> int:
   return int(value)
 
 
-def _meet(processes: Processes) -> None:
-  """Waits for all processes, learns their devices, and lets go of them."""
+def _meet(processes: Processes, is_parting: bool) -> None:
+  """Waits for all processes, and learns their devices; may let go of them."""
   import jax
 
-  # Its handler would take the place of ours, and SIGTERM no longer end us.
-  jax.config.update('jax_enable_preemption_service', False)
+  # Its handler takes the place of ours, and SIGTERM no longer ends us: wanted
+  # where all must stop together.
+  jax.config.update('jax_enable_preemption_service', not is_parting)
   failures: list[Exception] = []
   address = processes.coordinator_address
   known = () if address == AUTO else (address, processes.count, processes.index)
@@ -160,6 +178,7 @@ def _meet(processes: Processes) -> None:
         cluster_detection_method='deactivate' if known else None,
         # Its own end of patience aborts the process, so ours is earlier.
         initialization_timeout=_MEET_SECONDS + 60,
+        shutdown_timeout_seconds=_END_SECONDS,
       )
     except Exception as error:
       failures.append(error)
@@ -177,4 +196,5 @@ def _meet(processes: Processes) -> None:
       'port, or give --shard_index and --num_shards'
     )
   jax.local_devices()  # Exchanges what devices there are.
-  jax.distributed.shutdown()
+  if is_parting:
+    jax.distributed.shutdown()

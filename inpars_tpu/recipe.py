@@ -101,6 +101,13 @@ MACROS: Mapping[str, Macro] = {
   'Z_LOSS': _number(0.0, math.inf),
   'TRAIN_DTYPE': _DTYPE,
   'LENGTH_BUCKETS': _one_of(True, False),
+  'LEARNING_RATE_SCHEDULE': _one_of(
+    'constant', 'linear', 'cosine', 'inverse_sqrt'
+  ),
+  'WARMUP_STEPS': _integer(0),
+  'SCAN_LAYERS': _one_of(None, True, False),
+  'SHARD_PARAMS': _one_of(None, True, False),
+  'REMAT': _one_of(None, True, False),
   'CHECKPOINT_STEPS': _integer(1),
   'FIRST_STAGE_HITS': _integer(1),
   'RERANK_HITS': _integer(1),

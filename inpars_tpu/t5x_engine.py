@@ -74,6 +74,12 @@ def check(recipe: recipe_lib.Recipe) -> None:
       f'--engine=t5x has the loss {losses.MONOT5!r} alone, not '
       f'{recipe.LOSS!r}: use --engine=embedded'
     )
+  if recipe.LEARNING_RATE_SCHEDULE != 'constant' or recipe.WARMUP_STEPS:
+    raise errors.InputError(
+      '--engine=t5x keeps the learning rate constant: LEARNING_RATE_SCHEDULE = '
+      f'{recipe.LEARNING_RATE_SCHEDULE!r} and WARMUP_STEPS = '
+      f'{recipe.WARMUP_STEPS} are of --engine=embedded'
+    )
 
 
 def run(

@@ -4,6 +4,7 @@ The files around `trainer`: pairs in; checkpoints, metrics and a Hugging Face
 directory out.
 """
 
+import contextlib
 import functools
 import logging
 from typing import Any
@@ -17,6 +18,8 @@ from inpars_tpu import (
   checkpoints,
   errors,
   files,
+  interrupts,
+  layout,
   losses,
   manifest,
   metrics_log,
@@ -24,7 +27,9 @@ from inpars_tpu import (
   model_dir,
   monot5,
   pairs,
+  processes,
   t5x_engine,
+  together,
   trainer,
   validation,
 )
@@ -45,8 +50,13 @@ MACROS = (
   'Z_LOSS',
   'TRAIN_DTYPE',
   'LENGTH_BUCKETS',
+  'LEARNING_RATE_SCHEDULE',
+  'WARMUP_STEPS',
+  'SCAN_LAYERS',
 )
 _SHORT_LISTS = 'lists with fewer negatives than NUM_NEGATIVES'
+# Of these the result differs by rounding at most.
+_PLACEMENT = ('SHARD_PARAMS', 'REMAT', 'CHECKPOINT_STEPS')
 MODEL, CHECKPOINTS, EVENTS = 'model', 'checkpoints', 'tensorboard'
 METRICS = 'metrics.jsonl'
 T5X = 't5x'  # The other engine.
@@ -61,12 +71,14 @@ def main(args) -> None:
     args.recipe,
     label_words=args.label_words,
     engine=args.engine,
+    mesh=args.mesh,
+    members=processes.from_flags(args),
   )
 
 
 def check(recipe: recipe_lib.Recipe, engine: str = 'embedded') -> None:
   """Raises InputError for settings that no training can be run with."""
-  recipe.only(*MACROS, 'CHECKPOINT_STEPS')
+  recipe.only(*MACROS, *_PLACEMENT)
   if engine == T5X:
     t5x_engine.check(recipe)
   size, list_size = recipe.TRAIN_BATCH_SIZE, _list_size(recipe)
@@ -82,6 +94,11 @@ def check(recipe: recipe_lib.Recipe, engine: str = 'embedded') -> None:
       f"with LOSS = 'rankt5' TRAIN_BATCH_SIZE counts the documents of whole "
       f'lists of 1 + NUM_NEGATIVES = {list_size}: {nearest}, not {size}'
     )
+  if recipe.WARMUP_STEPS >= recipe.TRAIN_STEPS:
+    raise errors.InputError(
+      f'WARMUP_STEPS = {recipe.WARMUP_STEPS} must be below TRAIN_STEPS = '
+      f'{recipe.TRAIN_STEPS}'
+    )
 
 
 def train(
@@ -92,6 +109,8 @@ def train(
   *,
   label_words: str | None = None,
   engine: str = 'embedded',
+  mesh: str | None = None,
+  members: processes.Processes = processes.ALONE,
 ) -> None:
   """Fine-tunes a model on pairs; goes on from the last checkpoint.
 
@@ -101,19 +120,37 @@ def train(
     output: others may keep files there too; `model/`, `checkpoints/`,
       `tensorboard/` and `metrics.jsonl` are written. Nothing is done where it
       is complete.
-    recipe: of which `settings` decide the result and CHECKPOINT_STEPS does
-      not.
+    recipe: of which `settings` decide the result.
     label_words: 'false,true', for a model that does not say so itself.
     engine: 'embedded' or 't5x': a training goes on with the one that began it.
+    mesh: 'data=2,model=4', of all devices; None: all are `data`.
+    members: the processes that train as one, this one among them.
 
   Raises:
     InputError: settings or input that cannot be trained with, an output that
       was begun with others, a loss that is no number.
   """
   check(recipe, engine)
+  if engine == T5X and (mesh or members.coordinator_address):
+    raise errors.InputError(
+      '--mesh and several processes are of --engine=embedded: t5x parts its '
+      'own program, by gin/t5x'
+    )
   pairs.find(pairs_path)
   spec, vocabulary_file, token_ids = _check_model(
     model_path, label_words, recipe
+  )
+  config = convert.check(model_path)
+  members.join()
+  where = layout.choose(
+    config,
+    dtype=recipe.TRAIN_DTYPE,
+    batch_size=recipe.TRAIN_BATCH_SIZE,
+    list_size=_list_size(recipe),
+    mesh=mesh,
+    shard_params=recipe.SHARD_PARAMS,
+    scan_layers=recipe.SCAN_LAYERS,
+    remat=recipe.REMAT,
   )
   job = manifest.begin_directory(
     'train',
@@ -136,8 +173,9 @@ def train(
     counts[monot5.DOCUMENTS_CUT],
     recipe.MAX_INPUT_TOKENS,
   )
-  config = convert.check(model_path)
-  model_trainer = trainer.Trainer(config, make_settings(recipe), token_ids)
+  model_trainer = trainer.Trainer(
+    config, make_settings(recipe), token_ids, where
+  )
   if engine == T5X:
     params = t5x_engine.run(
       pairs_path,
@@ -149,11 +187,16 @@ def train(
       metrics=job.output / METRICS,
       events=job.output / EVENTS,
     )
-    scores = _measure(model_trainer, params, held_out) if held_out else {}
+    scores = {}
+    if held_out:
+      scores = _measure(model_trainer, model_trainer.place(params), held_out)
   else:
+    _log.info('train: %s', where)
     params, scores = _run(
       model_trainer, examples, held_out, model_path, job.output, recipe
     )
+  if jax.process_index():
+    return  # The first process writes what is left to write.
   card = model_card.write(
     base_model=epath.Path(model_path).name,
     pairs=pairs.find(pairs_path),
@@ -189,6 +232,8 @@ def make_settings(recipe: recipe_lib.Recipe) -> trainer.Settings:
     has_length_buckets=recipe.LENGTH_BUCKETS,
     loss=recipe.LOSS,
     list_size=_list_size(recipe),
+    schedule=recipe.LEARNING_RATE_SCHEDULE,
+    warmup_steps=recipe.WARMUP_STEPS,
   )
 
 
@@ -297,26 +342,31 @@ def _run(
     found = _measure(model_trainer, params, held_out)
     return {metrics_log.VALIDATION + k: v for k, v in found.items()}
 
-  if jax.device_count() > 1:
-    _log.info('train: uses one of %d devices', jax.device_count())
-  with checkpoints.Checkpoints(output / CHECKPOINTS) as kept:
-    restored = kept.restore(model_trainer.abstract_state())
-    if restored:
-      last_step, state = restored
-      _log.info('train: goes on after step %d', last_step)
-    else:
-      last_step, state = 0, model_trainer.init(convert.load(model_path)[1])
+  is_first = jax.process_index() == 0
+  with (
+    together.Agreed()
+    if jax.process_count() > 1
+    else interrupts.Deferred('train') as interrupted,
+    together.Watch(),
+    checkpoints.Checkpoints(output / CHECKPOINTS) as kept,
+  ):
+    last_step, state = _begin(model_trainer, kept, model_path)
     with (
-      metrics_log.MetricsLog(
-        output / METRICS, output / EVENTS, last_step
-      ) as log,
+      metrics_log.MetricsLog(output / METRICS, output / EVENTS, last_step)
+      if is_first
+      else contextlib.nullcontext() as log,
       tqdm.tqdm(
-        desc='train', initial=last_step, total=recipe.TRAIN_STEPS, unit='step'
+        desc='train',
+        initial=last_step,
+        total=recipe.TRAIN_STEPS,
+        unit='step',
+        disable=not is_first,
       ) as progress,
     ):
 
       def log_step(record: dict[str, float]) -> None:
-        log.write(record)
+        if log:
+          log.write(record)
         progress.set_postfix(loss=f'{record["loss"]:.4f}', refresh=False)
         progress.update()
 
@@ -329,13 +379,18 @@ def _run(
         evaluate=evaluate if held_out else None,
         log=log_step,
         save=kept.save,
+        is_stopping=interrupted.is_caught,
       )
-  scores = {
-    name.removeprefix(metrics_log.VALIDATION): value
-    for name, value in log.last.items()
-    if name.startswith(metrics_log.VALIDATION)
-  }
-  return state.params, scores
+  scores = (
+    {}
+    if log is None
+    else {
+      name.removeprefix(metrics_log.VALIDATION): value
+      for name, value in log.last.items()
+      if name.startswith(metrics_log.VALIDATION)
+    }
+  )
+  return model_trainer.export(state), scores
 
 
 def _measure(
@@ -376,6 +431,21 @@ def _count_short_lists(
       f'{recipe.NUM_NEGATIVES}: train with --gin.NUM_NEGATIVES={longest - 1}'
     )
   return int((examples.lists[:, -1] == batches.NO_EXAMPLE).sum())
+
+
+def _begin(
+  model_trainer: trainer.Trainer,
+  kept: checkpoints.Checkpoints,
+  model_path: files.PathLike,
+) -> tuple[int, trainer.TrainState]:
+  """The newest checkpoint, or the model: a step, and the state after it."""
+  restored = kept.restore(model_trainer.abstract_state())
+  if restored:
+    _log.info('train: goes on after step %d', restored[0])
+    return restored
+  where = model_trainer.layout
+  _, params = convert.load(model_path, mesh=where.mesh, rules=where.rules)
+  return 0, model_trainer.init(params)
 
 
 def _count_epochs(

@@ -1,4 +1,4 @@
-"""The embedded trainer: a loss, Adafactor as in t5x, one device.
+"""The embedded trainer: the steps of one fine-tuning, on one device or many.
 
 A batch is computed in microbatches of few static shapes whose gradients add up
 to that of the whole batch. Reads no file and writes none: what to do with a
@@ -16,18 +16,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.experimental import multihost_utils
 
-from inpars_tpu import batches, errors, losses
+from inpars_tpu import batches, errors, losses, optimizer
+from inpars_tpu import layout as layout_lib
 from inpars_tpu.t5 import config as config_lib
-from inpars_tpu.t5 import network
+from inpars_tpu.t5 import network, scan
 from inpars_tpu.t5 import score as score_lib
 
 Params = Mapping[str, Any]
-
-# Input tokens of a microbatch, padding counted: what a CPU's caches like, and
-# elsewhere what leaves a 3B model's activations some room.
-_MICROBATCH_TOKENS = {'cpu': 2_048}
-_MICROBATCH_TOKENS_ELSEWHERE = 8_192
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,9 +40,12 @@ class Settings:
   dtype: str  # Of activations; parameters are float32.
   max_input_tokens: int
   has_length_buckets: bool = True  # False: pads to max_input_tokens.
-  microbatch_tokens: int | None = None  # None: by the kind of device.
   loss: str = losses.MONOT5  # Or losses.RANKT5.
   list_size: int = 1  # RankT5: rows of a list; batch_size is a multiple.
+  # Of one part of a microbatch's rows; None: by the kind of device.
+  microbatch_tokens: int | None = None
+  schedule: str = 'constant'  # Or another of optimizer.SCHEDULES.
+  warmup_steps: int = 0
 
 
 class TrainState(NamedTuple):
@@ -72,26 +72,7 @@ class StepMetrics(NamedTuple):
   accuracy: jax.Array
   grad_norm: jax.Array
   update_norm: jax.Array
-
-
-def make_optimizer(learning_rate: float) -> optax.GradientTransformation:
-  """Adafactor with the settings that t5x fine-tunes T5 with.
-
-  optax's equals t5x's to 6e-8 after 20 steps; t5x factors a matrix that has a
-  side below 128 too, which no T5 but those of tests has.
-  """
-  return optax.adafactor(
-    learning_rate,
-    min_dim_size_to_factor=128,
-    decay_rate=0.8,
-    decay_offset=0,
-    multiply_by_parameter_scale=True,
-    clipping_threshold=1.0,
-    momentum=None,
-    weight_decay_rate=None,
-    eps=1e-30,
-    factored=True,
-  )
+  learning_rate: jax.Array
 
 
 class Trainer:
@@ -102,6 +83,7 @@ class Trainer:
     config: config_lib.T5Config,
     settings: Settings,
     token_ids: Sequence[int],
+    layout: layout_lib.Layout = layout_lib.Layout(),
   ):
     """Compiles nothing yet.
 
@@ -109,11 +91,22 @@ class Trainer:
       config: of the model; its dropout rate is replaced.
       settings: of the fine-tuning.
       token_ids: as `losses.make` takes them.
+      layout: on the devices.
     """
     config = dataclasses.replace(config, dropout_rate=settings.dropout_rate)
-    self.settings = settings
-    self._network = network.Transformer(config, jnp.dtype(settings.dtype))
-    self._optimizer = make_optimizer(settings.learning_rate)
+    self.settings, self.layout = settings, layout
+    self._config = config
+    self._network = layout.network(config, jnp.dtype(settings.dtype))
+    self._schedule = optimizer.make_schedule(
+      settings.schedule,
+      settings.learning_rate,
+      num_steps=settings.num_steps,
+      warmup_steps=settings.warmup_steps,
+    )
+    is_constant = settings.schedule == 'constant' and not settings.warmup_steps
+    self._optimizer = optimizer.make(
+      settings.learning_rate if is_constant else self._schedule
+    )
     self._token_ids = np.array(token_ids, np.int32)
     self._loss = losses.make(
       settings.loss,
@@ -125,36 +118,51 @@ class Trainer:
     self._lengths = batches.bucket_lengths(
       settings.max_input_tokens, settings.has_length_buckets
     )
-    self._microbatch_tokens = settings.microbatch_tokens or (
-      _MICROBATCH_TOKENS.get(
-        jax.default_backend(), _MICROBATCH_TOKENS_ELSEWHERE
-      )
+    self._microbatch_tokens = layout.num_parts * (
+      settings.microbatch_tokens or layout_lib.microbatch_tokens()
     )
-    self._zeros = jax.jit(_zero_sums)
-    self._accumulate = jax.jit(self._add_microbatch, donate_argnames='sums')
-    self._update = jax.jit(self._apply_gradients, donate_argnames='state')
+    # Outputs lie where the next call takes them.
+    state = self.abstract_state()
+    sums = _abstract_sums(state.params, layout.whole())
+    self._zeros = jax.jit(_zero_sums, out_shardings=_places(sums))
+    self._accumulate = jax.jit(
+      self._add_microbatch,
+      donate_argnames='sums',
+      out_shardings=_places(sums),
+    )
+    self._update = jax.jit(
+      self._apply_gradients,
+      donate_argnames='state',
+      out_shardings=(_places(state), layout.whole()),
+    )
 
   def init(self, params: Params) -> TrainState:
     """The state before the first step.
 
     Args:
-      params: the 'params' of `network.Transformer`, float32; they are given
-        away.
+      params: the 'params' of `network.Transformer`, float32, of layers that
+        are not stacked; they are given away.
     """
-    params = jax.tree.map(jnp.asarray, params)
-    return TrainState(params, jax.jit(self._optimizer.init)(params))
-
-  def abstract_state(self) -> TrainState:
-    """Shapes, dtypes and the device of a state, without any memory."""
-    tokens = jnp.zeros((1, 1), jnp.int32)
-    params = jax.eval_shape(
-      self._network.init, self._dropout_key, tokens, tokens, tokens
-    )['params']
-    on_device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    return jax.tree.map(
-      lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=on_device),
-      TrainState(params, jax.eval_shape(self._optimizer.init, params)),
+    where = _places(self.abstract_state().opt_state)
+    params = self.place(params)
+    return TrainState(
+      params, jax.jit(self._optimizer.init, out_shardings=where)(params)
     )
+
+  def place(self, params: Params) -> Params:
+    """Parameters of layers that are not stacked, as the steps take them."""
+    where = _places(self.abstract_state().params)
+    if self.layout.scan_layers:
+      return jax.jit(scan.stack, out_shardings=where)(params)
+    return jax.device_put(params, where)
+
+  def export(self, state: TrainState) -> Params:
+    """The parameters of layers that are not stacked, wherever they lie.
+
+    To be called by every process, where there are several.
+    """
+    params = jax.tree.map(_fetch, state.params)
+    return scan.unstack(params) if self.layout.scan_layers else params
 
   def step(
     self, state: TrainState, examples: batches.Examples, step: int
@@ -175,7 +183,7 @@ class Trainer:
     )
     sums, num_terms = self.add_up(state.params, examples, chosen, step)
     num_chosen = np.float32(len(chosen))
-    return self._update(state, sums, num_terms, num_chosen)
+    return self._update(state, sums, num_terms, num_chosen, np.int32(step))
 
   def add_up(
     self,
@@ -195,9 +203,11 @@ class Trainer:
         chosen,
         lengths=self._lengths,
         microbatch_tokens=self._microbatch_tokens,
+        num_parts=self.layout.num_parts,
       )
     ):
       place = np.array([step, number], np.uint32)
+      microbatch = jax.tree.map(self.layout.place_rows, microbatch)
       sums = self._accumulate(sums, params, microbatch, place)
     if self.settings.loss == losses.RANKT5:
       return sums, np.float32(len(chosen))
@@ -213,19 +223,59 @@ class Trainer:
     chosen = np.arange(len(examples))
     parts = [
       score_lib.score_batch(
-        self._network, params, microbatch.inputs, self._token_ids
+        self._network,
+        params,
+        self.layout.place_rows(microbatch.inputs),
+        self._token_ids,
       )
       for microbatch in batches.split(
         examples,
         chosen,
         lengths=self._lengths,
         microbatch_tokens=self._microbatch_tokens,
+        num_parts=self.layout.num_parts,
       )
     ]
     scores = np.empty(len(examples), np.float32)
-    found = np.concatenate(jax.device_get(parts))[: len(examples)]
+    found = np.concatenate([np.asarray(_fetch(part)) for part in parts])
+    found = found[: len(examples)]
     scores[batches.by_length(examples, chosen)] = found
     return scores
+
+  def programs(
+    self, num_rows: int, num_tokens: int, num_targets: int
+  ) -> dict[str, tuple[Any, tuple[Any, ...]]]:
+    """What a step is made of, for whoever compiles and does not run it.
+
+    Args:
+      num_rows: of a microbatch.
+      num_tokens: of an input.
+      num_targets: tokens of a target.
+
+    Returns:
+      Name -> a jitted function, and the shapes that it is called with.
+    """
+    state, whole = self.abstract_state(), self.layout.whole()
+    sums = _abstract_sums(state.params, whole)
+    microbatch = batches.Microbatch(
+      *(
+        jax.ShapeDtypeStruct(
+          shape, jnp.int32, sharding=self.layout.of_rows(len(shape))
+        )
+        for shape in (
+          (num_rows, num_tokens),
+          (num_rows, num_targets),
+          (num_rows,),
+        )
+      )
+    )
+    place = jax.ShapeDtypeStruct((2,), jnp.uint32, sharding=whole)
+    number = jax.ShapeDtypeStruct((), jnp.float32, sharding=whole)
+    step = jax.ShapeDtypeStruct((), jnp.int32, sharding=whole)
+    return {
+      'accumulate': (self._accumulate, (sums, state.params, microbatch, place)),
+      'update': (self._update, (state, sums, number, number, step)),
+    }
 
   def num_programs(self) -> int:
     """Shapes of microbatches compiled so far."""
@@ -241,7 +291,8 @@ class Trainer:
     key = jax.random.fold_in(self._dropout_key, place[0])
     key = jax.random.fold_in(key, place[1])
     compute = jax.value_and_grad(self._compute_loss, has_aux=True)
-    (_, found), gradients = compute(params, microbatch, key)
+    with self.layout.constrained():
+      (_, found), gradients = compute(params, microbatch, key)
     return Sums(
       gradients=jax.tree.map(jnp.add, sums.gradients, gradients),
       loss=sums.loss + found.loss,
@@ -269,6 +320,7 @@ class Trainer:
     sums: Sums,
     num_terms: jax.Array,  # [] float32, as `add_up` counts them.
     num_chosen: jax.Array,  # [] float32, rows or lists.
+    step: jax.Array,  # [] int32
   ) -> tuple[TrainState, StepMetrics]:
     gradients = jax.tree.map(lambda g: g / num_terms, sums.gradients)
     updates, opt_state = self._optimizer.update(
@@ -280,9 +332,26 @@ class Trainer:
       accuracy=sums.num_correct / num_chosen,
       grad_norm=_norm(gradients),
       update_norm=_norm(updates),
+      learning_rate=jnp.asarray(self._schedule(step - 1), jnp.float32),
     )
     params = optax.apply_updates(state.params, updates)
     return TrainState(params, opt_state), metrics
+
+  def abstract_state(self) -> TrainState:
+    """Shapes, dtypes and places of a state, without any memory."""
+    tokens = jnp.zeros((1, 1), jnp.int32)
+    params = jax.eval_shape(
+      self._network.init, self._dropout_key, tokens, tokens, tokens
+    )['params']
+    slots = jax.eval_shape(self._optimizer.init, params)
+    return jax.tree.map(
+      _at,
+      TrainState(params, slots),
+      TrainState(
+        self.layout.of_params(self._config, params),
+        self.layout.of_slots(self._config, params, slots),
+      ),
+    )
 
 
 def fit(
@@ -295,6 +364,7 @@ def fit(
   evaluate: Callable[[Params], dict[str, float]] | None = None,
   log: Callable[[dict[str, float]], None],
   save: Callable[[int, TrainState], None],
+  is_stopping: Callable[[int], bool] = lambda step: False,
 ) -> TrainState:
   """Runs the steps after `last_step`, to the last one.
 
@@ -308,6 +378,7 @@ def fit(
       says is logged with that step.
     log: takes {'step': ., 'loss': ., ...} of every step, in order.
     save: takes a step and the state after it, of which every number is finite.
+    is_stopping: asked after each step, which is the last where it is true.
 
   Returns:
     The state after the last step.
@@ -322,12 +393,38 @@ def fit(
     if waiting:  # One step late, so that the device always has work.
       log(_to_record(*waiting))
     waiting = (step, metrics)
-    if step % checkpoint_steps == 0 or step == num_steps:
+    is_last = is_stopping(step) or step == num_steps
+    if step % checkpoint_steps == 0 or is_last:
       record = _to_record(*waiting)
-      log(record | (evaluate(state.params) if evaluate else {}))
+      # Not where it was interrupted, or its log would differ for ever.
+      is_due = step % checkpoint_steps == 0 or step == num_steps
+      log(record | (evaluate(state.params) if evaluate and is_due else {}))
       waiting = None
       save(step, state)
+    if is_last:
+      break
   return state
+
+
+def _fetch(array: jax.Array) -> jax.Array | np.ndarray:
+  """All of it, also where other processes have parts."""
+  if array.is_fully_addressable:
+    return array
+  return multihost_utils.process_allgather(array, tiled=True)
+
+
+def _abstract_sums(params: Params, whole: jax.sharding.Sharding) -> Sums:
+  number = jax.ShapeDtypeStruct((), jnp.float32, sharding=whole)
+  return Sums(params, number, number, number)
+
+
+def _at(struct, sharding) -> jax.ShapeDtypeStruct:
+  return jax.ShapeDtypeStruct(struct.shape, struct.dtype, sharding=sharding)
+
+
+def _places(structs: Any) -> Any:
+  """Of each leaf its sharding."""
+  return jax.tree.map(lambda struct: struct.sharding, structs)
 
 
 def _zero_sums(params: Params) -> Sums:

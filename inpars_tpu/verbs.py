@@ -212,6 +212,8 @@ VERBS: Mapping[str, Verb] = {
       _RERANKER,
       _LABEL_WORDS,
       _ENGINE,
+      *PROCESSES[2:],
+      _MESH,
       _need('output', 'checkpoints/, model/, metrics.jsonl go here'),
     ),
   ),

@@ -3,6 +3,7 @@
 In processes of their own: libtpu would stay in this one.
 """
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import jax.numpy as jnp
 import pytest
 
 from benchmarks import tpu_compiler
-from inpars_tpu import init
+from inpars_tpu import init, layout, mesh
 from inpars_tpu.t5 import config as t5_config
 from inpars_tpu.t5 import sharding
 
@@ -70,3 +71,24 @@ def test_generate_on_a_v3_8():
   assert fill['temporary_bytes'] < 0.8 * GIB
   assert advance['aliased_bytes'] == pytest.approx(0.625 * GIB, rel=0.01)
   assert 1.0 < found['flops_ratio'] < 1.05
+
+
+def test_train_on_a_v3_8():
+  found = compile_for_tpu('--program=train', '--num_layers=2')
+  assert (found['device'], found['microbatch_rows']) == ('TPU v3', 64)
+  accumulate, update = found['accumulate'], found['update']
+  # An eighth of the float32 parameters of two layers, and of the sums.
+  assert accumulate['argument_bytes'] == pytest.approx(0.25 * GIB, rel=0.01)
+  # The sums, and the parameters, are written in place.
+  for program in (accumulate, update):
+    assert program['aliased_bytes'] == pytest.approx(0.125 * GIB, rel=0.01)
+  assert update['temporary_bytes'] < 0.05 * GIB
+  config = dataclasses.replace(
+    t5_config.T5Config.from_hf(init.named_config('t5_3b')),
+    num_layers=2,
+    num_decoder_layers=2,
+  )
+  estimate = layout.needed_bytes(
+    config, mesh.Shape(8, 1), True, True, dtype='bfloat16', num_tokens=4_096
+  )
+  assert 0.9 < estimate / (found['gib'] * GIB) < 1.2

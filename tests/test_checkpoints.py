@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from inpars_tpu import checkpoints
+from inpars_tpu import checkpoints, errors
 
 
 def make_state(step):
@@ -71,6 +71,17 @@ def test_puts_aside_what_cannot_be_read(saved, caplog):
   with checkpoints.Checkpoints(saved) as kept:
     kept.save(6, make_state(60))
   assert restore(saved)[1]['params']['w'][0, 0] == 60
+
+
+@pytest.mark.parametrize('change', [
+  lambda state: state | {'n': state['params']['w']},
+  lambda state: state | {'more': state['n']},
+])  # fmt: skip
+def test_a_checkpoint_of_another_size(saved, change):
+  with checkpoints.Checkpoints(saved) as kept:
+    with pytest.raises(errors.InputError, match='/6 is a checkpoint of anoth'):
+      kept.restore(change(like()))
+  assert sorted(path.name for path in saved.iterdir()) == ['4', '6']
 
 
 def test_nothing_left_that_can_be_read(saved):

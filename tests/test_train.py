@@ -21,6 +21,7 @@ from inpars_tpu import (
   pairs,
   recipe,
   train,
+  trainer,
 )
 from inpars_tpu.t5 import convert
 from tests import checkpoints as words
@@ -161,6 +162,7 @@ def test_what_it_writes(trained):
   assert [record['step'] for record in steps] == [1, 2, 3, 4, 5, 6]
   assert set(steps[0]) == {
     'step', 'loss', 'z_loss', 'accuracy', 'grad_norm', 'update_norm',
+    'learning_rate',
   }  # fmt: skip
   assert sorted(path.name for path in (trained / 'checkpoints').iterdir()) == [
     '4', '6',
@@ -232,6 +234,25 @@ def test_interrupted_and_resumed(trained, inputs, tmp_path, monkeypatch):
     stream.write('{"step": 5, "loss": 9.0}\n{"st')
   with pytest.raises(errors.InputError, match='SEED = 1 there and 2 now'):
     run(inputs, tmp_path, SEED=2)
+  run(inputs, tmp_path)
+  assert_same_result(tmp_path, trained)
+
+
+def test_terminated_and_resumed(trained, inputs, tmp_path, monkeypatch):
+  step_of = trainer.Trainer.step
+
+  def step_and_terminate(self, state, examples, step):
+    if step == 3:
+      signal.raise_signal(signal.SIGINT)
+    return step_of(self, state, examples, step)
+
+  monkeypatch.setattr(trainer.Trainer, 'step', step_and_terminate)
+  with pytest.raises(KeyboardInterrupt):
+    run(inputs, tmp_path)
+  monkeypatch.undo()
+  # No step of CHECKPOINT_STEPS, and whole.
+  assert (tmp_path / 'checkpoints' / '3').exists()
+  assert len(metrics(tmp_path)) == 3
   run(inputs, tmp_path)
   assert_same_result(tmp_path, trained)
 
@@ -460,6 +481,11 @@ def test_lists_that_do_not_fit(inputs, lists, tmp_path, macros, message):
   ('flags', 'message'),
   [
     (['--gin.TRAIN_BATCH_SIZE=5'], 'TRAIN_BATCH_SIZE must be even'),
+    (
+      ['--gin.WARMUP_STEPS=156'],
+      'WARMUP_STEPS = 156 must be below TRAIN_STEPS',
+    ),
+    (['--mesh=data=2'], 'is of 2 devices and there are 1'),
     (['--pairs={inputs}/model'], 'holds no pairs'),
     (['--pairs={inputs}/none'], 'no pairs at'),
     (['--model={inputs}/pairs'], 'has no config.json'),

@@ -195,38 +195,6 @@ def test_gradient_of_grouped_lists_is_that_of_one_padded_batch():
   np.testing.assert_allclose(whole.loss, loss, rtol=1e-5)
 
 
-def test_adafactor_as_t5x_sets_it():
-  optimizer = trainer.make_optimizer(0.1)
-  params = {
-    'vector': jnp.array([3.0, 4.0]),  # Root mean square 12.5 ** 0.5.
-    'small': jnp.zeros(2),  # Counts as 1e-3.
-    'matrix': jnp.full((128, 128), 2.0),
-  }
-  state = optimizer.init(params)
-  slots = {x.shape for x in jax.tree.leaves(state)}
-  assert (128, 128) not in slots  # Factored.
-  gradients = {
-    'vector': jnp.array([0.5, -2.0]),
-    'small': jnp.array([1e-6, 0.0]),
-    'matrix': jnp.ones((128, 128)),
-  }
-  updates, state = optimizer.update(gradients, state, params)
-  # The first step is the sign of the gradient, by rate and parameter scale.
-  scale = 0.1 * 12.5**0.5
-  np.testing.assert_allclose(updates['vector'], [-scale, scale], rtol=1e-5)
-  np.testing.assert_allclose(updates['small'], [-1e-4, 0.0], rtol=1e-5)
-  np.testing.assert_allclose(updates['matrix'], -0.2, rtol=1e-5)
-  # Then the mean square decays: 1 - 2 ** -0.8 of it is old. No momentum.
-  updates, _ = optimizer.update(
-    {**gradients, 'vector': jnp.array([0.0, 1.0])}, state, params
-  )
-  kept = 1 - 2**-0.8
-  second = 1 / (kept * 4 + (1 - kept) * 1) ** 0.5
-  np.testing.assert_allclose(
-    updates['vector'], [0.0, -scale * second], rtol=1e-5
-  )
-
-
 def test_resumed_from_a_state_is_the_same_to_the_bit():
   examples, model_trainer = (
     random_examples(40, 60),

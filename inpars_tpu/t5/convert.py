@@ -23,6 +23,7 @@ from inpars_tpu import (
   model_dir,
   t5x_checkpoint,
 )
+from inpars_tpu import mesh as mesh_lib
 from inpars_tpu.t5 import config as config_lib
 from inpars_tpu.t5 import sharding
 from inpars_tpu.t5 import weights as weights_lib
@@ -224,6 +225,7 @@ def load(
   directory: os.PathLike | str,
   dtype: jnp.dtype = jnp.float32,
   mesh: sharding.Mesh = None,
+  rules: mesh_lib.Rules = sharding.RULES,
 ) -> tuple[config_lib.T5Config, Params]:
   """Reads a directory's weights, one tensor at a time.
 
@@ -231,6 +233,7 @@ def load(
     directory: a model directory, of any float dtype.
     dtype: of kernels and embeddings; the small rest is float32 always.
     mesh: each device gets its part of a tensor; None: one device.
+    rules: of the mesh.
 
   Returns:
     The configuration, and the 'params' of `network.Transformer`.
@@ -248,9 +251,11 @@ def load(
     if mesh is None:
       array = jnp.asarray(array)
     else:
-      place = sharding.of_param(weights.config, path, mesh)
-      array = jax.device_put(
-        array, sharding.turn(place) if is_turned else place
+      place = sharding.of_param(weights.config, path, mesh, rules)
+      array = mesh_lib.place(
+        array.__getitem__,
+        array.shape,
+        sharding.turn(place) if is_turned else place,
       )
     array = array.astype(jnp.float32 if is_small(path) else dtype)
     _put(params, path, array.T if is_turned else array)

@@ -37,6 +37,10 @@ RULES: mesh_lib.Rules = {
   # over the devices, and it may have any number of them.
   'vocab': None,
 }
+# Training's, where not even a part of the weights may lie on each device of
+# `data`: every kernel is parted by its other axis too, and whole for as long as
+# its layer is computed.
+FULLY_SHARDED: mesh_lib.Rules = {**RULES, 'embed': 'data'}
 _LAYER = re.compile(r'layers_\d+')
 
 
@@ -63,7 +67,10 @@ def check(
 
 
 def of_param(
-  config: config_lib.T5Config, path: Path, mesh: jax.sharding.Mesh
+  config: config_lib.T5Config,
+  path: Path,
+  mesh: jax.sharding.Mesh,
+  rules: mesh_lib.Rules = RULES,
 ) -> jax.sharding.NamedSharding:
   """Where a parameter lies.
 
@@ -71,11 +78,12 @@ def of_param(
     config: sizes.
     path: ('encoder', 'layers_3', ...), or 'layers' of stacked ones.
     mesh: of `mesh.make`.
+    rules: RULES or FULLY_SHARDED.
   """
   axes = _axes(config)[_in_first_layer(path)]
   if scan.STACKED in path:
     axes = ('layers', *axes)
-  return mesh_lib.sharding(mesh, axes, RULES)
+  return mesh_lib.sharding(mesh, axes, rules)
 
 
 def of_tokens(mesh: jax.sharding.Mesh) -> jax.sharding.NamedSharding:
