@@ -19,11 +19,6 @@ from inpars_tpu import errors, files
 _log = logging.getLogger(__name__)
 
 _NUM_KEPT = 2
-# What Orbax says of arrays of other shapes, or other names.
-_OF_ANOTHER = (
-  'not compatible with the stored shape',
-  'structures do not match',
-)
 
 
 class Checkpoints:
@@ -35,6 +30,7 @@ class Checkpoints:
     self._directory = epath.Path(directory)
     self._manager = ocp.CheckpointManager(
       self._directory,
+      item_handlers=ocp.StandardCheckpointHandler(),
       options=ocp.CheckpointManagerOptions(
         preservation_policy=ocp.checkpoint_managers.LatestN(_NUM_KEPT),
         cleanup_tmp_directories=True,
@@ -79,16 +75,18 @@ class Checkpoints:
     """
     for step in sorted(self._manager.all_steps(), reverse=True):
       try:
-        args = ocp.args.StandardRestore(like)
-        return step, self._manager.restore(step, args=args)
-      except (ValueError, KeyError, OSError) as error:
-        if any(words in str(error) for words in _OF_ANOTHER):
-          raise errors.InputError(
-            f'{self._directory / str(step)} is a checkpoint of another model '
-            f'({" ".join(str(error).split())[:100]}): give another --output, '
-            'or delete it'
-          ) from None
+        stored = self._manager.item_metadata(step).tree
+        is_of_another = _shapes(stored) != _shapes(like)
+        if not is_of_another:
+          args = ocp.args.StandardRestore(like)
+          return step, self._manager.restore(step, args=args)
+      except (AttributeError, ValueError, KeyError, OSError) as error:
         self._put_aside(step, error)
+        continue
+      raise errors.InputError(
+        f'{self._directory / str(step)} is a checkpoint of another model, or '
+        'of its layers stacked otherwise: give another --output, or delete it'
+      )
     return None
 
   def _check_room(self, num_bytes: int) -> None:
@@ -112,3 +110,18 @@ class Checkpoints:
     _log.info(
       'checkpoint %d cannot be read and is now %s: %s', step, aside, reason
     )
+
+
+def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+  """'params.encoder.w' -> (3, 2): Orbax keeps a tuple with names as a dict."""
+
+  def name(key) -> str:
+    for kind in ('name', 'key', 'idx'):  # Of a field, a dict, a sequence.
+      if hasattr(key, kind):
+        return str(getattr(key, kind))
+    raise TypeError(f'{key!r} is no key of a tree of ours')
+
+  return {
+    '.'.join(map(name, path)): tuple(leaf.shape)
+    for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]
+  }
