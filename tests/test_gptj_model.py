@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from inpars_tpu import errors
+from inpars_tpu import errors, model_dir
 from inpars_tpu.gptj import config as config_lib
 from inpars_tpu.gptj import convert, model
 from tests import checkpoints
@@ -93,6 +93,35 @@ def test_logits_equal_hugging_face(loaded, name):
   expected = np.load(STORED)[name]  # [3, LENGTH, V]
   got = own_logits(config, params, tokens, split=0, prompt=1)
   np.testing.assert_allclose(got, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize('name', CONFIGS)
+@pytest.mark.parametrize('split', [0, 5])
+def test_read_gives_every_position_at_once(loaded, name, split):
+  config, params = loaded[name]
+  tokens = stored_tokens(name)
+  expected = np.load(STORED)[name]  # [3, LENGTH, V]
+  for row, whole in enumerate(jnp.asarray(tokens)[:, None]):
+    prefix = model.prefill_prefix(params, config, whole[0, :split])
+    hidden = model.read(params, config, prefix, whole[:, split:])
+    got = model.logits(params, config, hidden[0])
+    np.testing.assert_allclose(got, expected[row, split:], atol=1e-4)
+
+
+@pytest.mark.parametrize('name', CONFIGS)
+def test_saves_the_bytes_that_it_loaded(loaded, name, tmp_path):
+  config, params = loaded[name]
+  checkpoints.write_gptj(tmp_path / 'source', config, seed=1)
+  convert.save_hf(tmp_path / 'copy', config, params, np.float32)
+  first, second = (
+    model_dir.TensorReader(tmp_path / folder) for folder in ('source', 'copy')
+  )
+  assert first.shapes == second.shapes
+  for tensor in first.shapes:
+    np.testing.assert_array_equal(
+      first.read(tensor).astype(np.float32), second.read(tensor)
+    )
+  assert convert.check(tmp_path / 'copy') == config
 
 
 @pytest.mark.parametrize('split,prompt', [(4, 7), (1, 12), (10, 11)])

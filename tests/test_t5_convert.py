@@ -3,6 +3,7 @@ import json
 
 import jax
 import jax.numpy as jnp
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -70,6 +71,18 @@ def test_saves_the_bytes_that_it_loaded(tmp_path, name):
   assert written['n_positions'] == 512
   assert written['torch_dtype'] == 'float32'
   assert convert.check(tmp_path / 'copy') == config
+
+
+def test_saves_in_another_dtype(tmp_path):
+  config, params = convert.load(
+    t5_checkpoints.write_t5(tmp_path / 'source', t5_checkpoints.V1_0)
+  )
+  bfloat16 = np.dtype(ml_dtypes.bfloat16)
+  convert.save_hf(tmp_path / 'copy', config, params, dtype=bfloat16)
+  reader = model_dir.TensorReader(tmp_path / 'copy')
+  assert {reader.read(name).dtype for name in reader.shapes} == {bfloat16}
+  written = json.loads((tmp_path / 'copy' / 'config.json').read_text())
+  assert written['torch_dtype'] == 'bfloat16'
 
 
 def test_kernels_are_turned_and_embeddings_are_not(tmp_path):

@@ -56,6 +56,14 @@ def halve_rotary(kernel: jax.Array, config: config_lib.GPTJConfig) -> jax.Array:
   return heads[..., order].reshape(kernel.shape)
 
 
+def restore_rotary(
+  kernel: jax.Array, config: config_lib.GPTJConfig
+) -> jax.Array:
+  """Undoes `halve_rotary`: as Hugging Face orders it."""
+  places = halve_rotary(jnp.arange(kernel.shape[1])[None], config)[0]
+  return kernel[:, jnp.argsort(places)]
+
+
 def rotation(positions: jax.Array, rotary_dim: int) -> Rotation:
   """Angles position / 10000^(2i / rotary_dim), for `rotate`.
 

@@ -9,15 +9,17 @@ turns it.
 import functools
 import math
 import os
+import re
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from etils import epath
 
+from inpars_tpu import files, model_dir
 from inpars_tpu import mesh as mesh_lib
-from inpars_tpu import model_dir
 from inpars_tpu.gptj import attention, linear, model, sharding
 from inpars_tpu.gptj import config as config_lib
 
@@ -136,6 +138,42 @@ def load(
     return array.astype(dtype)
 
   return config, _build(config, read)
+
+
+def save_hf(
+  directory: str | os.PathLike,
+  config: config_lib.GPTJConfig,
+  params: model.Params,
+  dtype: np.dtype,
+) -> None:
+  """Writes a Hugging Face directory: safetensors of `dtype` and config.json.
+
+  Args:
+    directory: made where it is missing; tokenizer files are not written.
+    config: sizes.
+    params: of `load`, neither quantised nor on a mesh.
+    dtype: of the file.
+  """
+  writer = model_dir.TensorWriter(directory)
+  shapes = hf_shapes(config)
+
+  def write(name: str, path: Path) -> None:
+    array = params
+    layer = re.fullmatch(r'transformer\.h\.(\d+)\..*', name)
+    if layer:
+      array = params['layers'][int(layer[1])]
+    for key in path:
+      array = array[key]
+    if path in (('query',), ('key',)):
+      array = attention.restore_rotary(array, config)
+    array = array.T if _is_kernel(path) else array
+    assert array.shape == shapes[name], (name, array.shape)
+    writer.add(name, np.asarray(jax.device_get(array)).astype(dtype))
+
+  _build(config, write)
+  writer.close()
+  hf_config = config.to_hf() | {'torch_dtype': np.dtype(dtype).name}
+  files.write_json(epath.Path(directory) / 'config.json', hf_config)
 
 
 def abstract_params(

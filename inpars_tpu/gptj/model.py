@@ -111,6 +111,34 @@ def prefill(
   return logits(params, config, x[:, 0]), cache
 
 
+def read(
+  params: Params, config: Config, prefix: Prefix, tokens: jax.Array
+) -> jax.Array:
+  """Hidden states after the last block at every position, as training wants.
+
+  Args:
+    params: from `convert.load`.
+    config: sizes.
+    prefix: keys and values that every row sees, from `prefill_prefix`.
+    tokens: [B, S] int32, padded on the right.
+
+  Returns:
+    [B, S, D], for `logits`.
+  """
+  positions = prefix[0].values.shape[1] + jnp.arange(tokens.shape[1])
+  turns = attention.rotation(positions[None], config.rotary_dim)
+  x = embed(params, tokens)
+  for number, shared in enumerate(prefix):
+    parts = _project(params, config, number, tokens, x)
+    mixed = attention.attend_causally(
+      _queries(config, parts, turns), shared, _keys_values(config, parts, turns)
+    )
+    x = (
+      x + linear.multiply(mixed, params['layers'][number]['out']) + parts.outer
+    )
+  return x
+
+
 def prefill_prefix(params: Params, config: Config, tokens: jax.Array) -> Prefix:
   """Keys and values of the prefix that all prompts share; tokens [P] int32."""
   num_tokens = tokens.shape[0]

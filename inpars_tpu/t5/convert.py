@@ -267,8 +267,9 @@ def save_hf(
   config: config_lib.T5Config,
   params: Mapping[str, Any],
   hf_config: Mapping[str, Any] | None = None,
+  dtype: np.dtype = np.float32,
 ) -> None:
-  """Writes a Hugging Face directory: float32 safetensors and config.json.
+  """Writes a Hugging Face directory: safetensors and config.json.
 
   Args:
     directory: made where it is missing; tokenizer files are not written.
@@ -276,19 +277,21 @@ def save_hf(
     params: the 'params' of `network.Transformer`.
     hf_config: the config.json that the weights came with; fields of it that
       T5Config does not know are kept.
+    dtype: of the file.
   """
   writer = model_dir.TensorWriter(directory)
   ours = shapes(config)
   for name, path in names(config).items():
     array = _get(params, path)
     assert array.shape == ours[path], (path, array.shape)
-    array = np.asarray(jax.device_get(array), np.float32)
+    array = np.asarray(jax.device_get(array)).astype(dtype)
     writer.add(name, array.T if is_transposed(path) else array)
   writer.close()
   kept = {**(hf_config or {}), **config.to_hf()}
   kept.pop('dtype', None)  # transformers 5's name for torch_dtype.
   files.write_json(
-    epath.Path(directory) / 'config.json', {**kept, 'torch_dtype': 'float32'}
+    epath.Path(directory) / 'config.json',
+    {**kept, 'torch_dtype': np.dtype(dtype).name},
   )
 
 
