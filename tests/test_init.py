@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from inpars_tpu import errors, init, model_dir, monot5
-from inpars_tpu.demo import main as demo
+from inpars_tpu.demo import pretrain
 from inpars_tpu.gptj import convert as gptj_convert
 from inpars_tpu.t5 import convert as t5_convert
 from tests import checkpoints
@@ -16,7 +16,8 @@ def tokenizers(tmp_path_factory):
   """Folders of a byte-level BPE and of T5 pieces with the label words."""
   folder = tmp_path_factory.mktemp('tokenizers')
   checkpoints.write_gpt2_tokenizer(folder / 'gptj')
-  demo._train_pieces(checkpoints.random_sentences(300, seed=0), folder / 't5')
+  sentences = checkpoints.random_sentences(300, seed=0)
+  pretrain.train_pieces(sentences, 600, folder / 't5')
   return folder
 
 

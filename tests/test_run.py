@@ -66,7 +66,7 @@ BEGUN = (
 def place(tmp_path_factory):
   """A folder with the world in data/world and both models."""
   folder = tmp_path_factory.mktemp('run')
-  world.write(folder / 'data' / 'world', seed=1)
+  world.write(folder / 'data' / 'world', 1, num_things=240, num_questions=40)
   demo.make_models(folder / 'demo')
   return folder
 
