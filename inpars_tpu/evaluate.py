@@ -1,4 +1,4 @@
-"""Measures of TREC runs, as trec_eval counts them; a paired significance test.
+"""Measures of TREC runs, as trec_eval counts them; seeds; significance.
 
 Imports neither JAX nor TensorFlow: the command answers in under a second.
 """
@@ -6,6 +6,7 @@ Imports neither JAX nor TensorFlow: the command answers in under a second.
 import logging
 import math
 import os
+import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -36,6 +37,7 @@ def main(args) -> None:
   metrics = evaluate_files(
     args.qrels, args.run, args.output,
     baseline=args.baseline, seed=args.recipe.only('SEED')['SEED'],
+    has_seeds=args.seeds,
   )  # fmt: skip
   print(format_table(metrics))
 
@@ -47,6 +49,7 @@ def evaluate_files(
   *,
   baseline: files.PathLike | None = None,
   seed: int = 1,
+  has_seeds: bool = False,
 ) -> dict[str, dict[str, Any]]:
   """Measures runs; writes metrics.json and the values per query beside it.
 
@@ -58,15 +61,19 @@ def evaluate_files(
     baseline: a run, one of `run_paths` or another, that the others are tested
       against.
     seed: of the significance test.
+    has_seeds: runs of one stem in several folders are seeds of one method,
+      which gets a row of its own after them.
 
   Returns:
     {run name: {measure: mean over all judged queries}}, the baseline first.
     With a baseline, each other run also has 'versus': {'baseline': its name,
-    measure: {'difference': .., 'p_value': ..}}.
+    measure: {'difference': .., 'p_value': ..}}. A method of several seeds,
+    called '<stem>, <n> seeds', has the mean of their means, and 'deviation':
+    {measure: sample standard deviation}; it is tested by each query's mean.
 
   Raises:
     InputError: malformed input, two runs of one name, a run without a single
-      judged query.
+      judged query, `has_seeds` where no two runs have one stem.
   """
   paths = _name_runs([*([baseline] if baseline else []), *run_paths])
   qrels = collection.read_qrels(qrels_path)
@@ -75,6 +82,9 @@ def evaluate_files(
   first, *others = paths
   if baseline:
     settings.update(baseline=first, seed=seed, sign_flips=NUM_SIGN_FLIPS)
+  methods = _find_seeds(paths) if has_seeds else {}
+  if methods:
+    settings['methods'] = methods
   job = None
   if output is not None:
     inputs = {f'run {name}': path for name, path in paths.items()}
@@ -84,14 +94,54 @@ def evaluate_files(
     )  # fmt: skip
   means, per_query = evaluate_runs(qrels, runs)
   metrics: dict[str, dict[str, Any]] = {**means}
-  for name in others if baseline else ():
+  for method, names in methods.items():
+    metrics[method], per_query[method] = combine_seeds(
+      [means[name] for name in names], [per_query[name] for name in names]
+    )
+  for name in [*others, *methods] if baseline else ():
     versus = compare(per_query[first], per_query[name], seed)
-    metrics[name] = {**means[name], 'versus': {'baseline': first, **versus}}
+    metrics[name] |= {'versus': {'baseline': first, **versus}}
   if job and not job.is_complete:
     files.write_json(per_query_path(output), per_query)
     files.write_json(output, metrics)
-    job.finish(counts={'queries': len(qrels), 'runs': len(runs)})
+    job.finish(
+      counts={
+        'queries': len(qrels),
+        'queries without a relevant document': len(hopeless(qrels)),
+        'runs': len(runs),
+      }
+    )
   return metrics
+
+
+def combine_seeds(
+  means: Sequence[Values], per_query: Sequence[PerQuery]
+) -> tuple[dict[str, Any], PerQuery]:
+  """One method out of its seeds, two or more.
+
+  Returns:
+    ({measure: mean of the means, 'deviation': {measure: their sample standard
+    deviation}}, {query_id: {measure: mean}}).
+  """
+  spread = {m: [values[m] for values in means] for m in MEASURES}
+  combined: dict[str, Any] = {m: statistics.fmean(v) for m, v in spread.items()}
+  combined['deviation'] = {m: statistics.stdev(v) for m, v in spread.items()}
+  return combined, {
+    query_id: {
+      m: statistics.fmean(values[query_id][m] for values in per_query)
+      for m in MEASURES
+    }
+    for query_id in per_query[0]
+  }
+
+
+def hopeless(qrels: collection.Qrels) -> list[str]:
+  """Queries that are judged and have nothing relevant: they count 0."""
+  return [
+    query_id
+    for query_id, relevance in qrels.items()
+    if max(relevance.values()) < 1
+  ]
 
 
 def per_query_path(output: files.PathLike) -> epath.Path:
@@ -107,7 +157,8 @@ def evaluate_runs(
 
   A judged query that a run leaves out counts 0, as in trec_eval -c; queries
   that nobody judged are left out and counted in the log. Documents are
-  relevant from relevance 1.
+  relevant from relevance 1; a query that has none counts 0 too, and the log
+  says how many those are.
 
   Args:
     qrels: the judgements.
@@ -124,6 +175,13 @@ def evaluate_runs(
 
   names = {ours: theirs for ours, theirs in _TREC_EVAL.items() if theirs}
   evaluator = pytrec_eval.RelevanceEvaluator(qrels, set(names.values()))
+  without = hopeless(qrels)
+  if without:
+    _log.info(
+      'evaluate: %d of %d judged queries have no relevant document and count '
+      '0: %s',
+      len(without), len(qrels), ', '.join(without[:5]),
+    )  # fmt: skip
   means, per_query = {}, {}
   for run_name, run in runs.items():
     judged = {name: run[name] for name in qrels if name in run}
@@ -209,12 +267,17 @@ def format_table(metrics: Mapping[str, Mapping[str, Any]]) -> str:
   run         nDCG@10   R@100  ...
   bm25         0.6789  0.9253  ...
   reranked     0.7312  0.9400  ...
-    - bm25      0.0523  0.0147  ...
+    - bm25     +0.0523 +0.0147  ...
     p           0.0001  0.0310  ...
+
+  A method of several seeds has its deviation in a line of its own too.
   """
   rows = [['run', *MEASURES]]
   for name, values in metrics.items():
     rows.append([name, *(f'{values[m]:.4f}' for m in MEASURES)])
+    if 'deviation' in values:
+      spread = values['deviation']
+      rows.append(['  deviation', *(f'{spread[m]:.4f}' for m in MEASURES)])
     if 'versus' in values:
       versus = values['versus']
       cells = [versus[m] for m in MEASURES]
@@ -252,3 +315,29 @@ def _name_runs(
       )
     named[stem] = path
   return named
+
+
+def _find_seeds(paths: Mapping[str, files.PathLike]) -> dict[str, list[str]]:
+  """Method -> its runs, of every stem that two runs or more have.
+
+  {'bm25': bm25.trec, 'a/re': a/re.trec, 'b/re': b/re.trec} ->
+    {'re, 2 seeds': ['a/re', 'b/re']}
+
+  Raises:
+    InputError: there is none.
+  """
+  stems: dict[str, list[str]] = {}
+  for name, path in paths.items():
+    stems.setdefault(trec.run_name(path), []).append(name)
+  found = {
+    f'{stem}, {len(names)} seeds': names
+    for stem, names in stems.items()
+    if len(names) > 1
+  }
+  if not found:
+    raise errors.InputError(
+      '--seeds needs runs of one file name in several folders, '
+      '--run=seed1/x.trec --run=seed2/x.trec; all names differ: '
+      f'{", ".join(stems)}'
+    )
+  return found

@@ -248,6 +248,8 @@ VERBS: Mapping[str, Verb] = {
       _need('qrels', "BEIR's test.tsv, or TREC qrels"),
       Flag('run', 'TREC run; may be repeated', required=True, repeated=True),
       Flag('baseline', 'run to test the difference against'),
+      Flag('seeds', 'runs of one file name in several folders are seeds of one '
+           'method: adds their mean and deviation', boolean=True),
       Flag('output', 'metrics.json'),
     ),
   ),

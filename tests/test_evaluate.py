@@ -146,7 +146,7 @@ def test_main_prints_the_table_and_writes_the_metrics(files, capsys):
   evaluate.main(
     argparse.Namespace(
       qrels=str(qrels), run=[str(bm25), str(reranked)], baseline=None,
-      output=str(output), recipe=recipe.load(),
+      seeds=False, output=str(output), recipe=recipe.load(),
     )
   )  # fmt: skip
   assert capsys.readouterr().out == (
@@ -162,7 +162,9 @@ def test_main_prints_the_table_and_writes_the_metrics(files, capsys):
   assert per_query['bm25']['q1']['MRR@10'] == 0.5
   record = json.loads((qrels.parent / 'metrics.json.manifest.json').read_text())
   assert list(record['inputs']) == ['qrels', 'run bm25', 'run reranked']
-  assert record['counts'] == {'queries': 4, 'runs': 2}
+  assert record['counts'] == {
+    'queries': 4, 'queries without a relevant document': 1, 'runs': 2,
+  }  # fmt: skip
 
 
 def test_without_output_nothing_is_written(files):
@@ -245,6 +247,46 @@ def test_runs_of_one_name_are_told_apart_by_folder(tmp_path):
   assert list(metrics) == ['one/bm25.k1=0.9', 'two/bm25.k1=0.9']
   with pytest.raises(errors.InputError, match="both called 'one/bm25.k1=0.9'"):
     evaluate.evaluate_files(qrels, [paths[0], paths[2]])
+
+
+def test_seeds_give_mean_and_deviation(files, tmp_path, caplog):
+  qrels, bm25, _ = files
+  best = {name: [('a', 1.0)] for name in ('q1', 'q2')}
+  for seed, run in (('1', RUN), ('2', best)):
+    (tmp_path / seed).mkdir()
+    write_run(tmp_path / seed / 'reranked.trec', run)
+  runs = [tmp_path / seed / 'reranked.trec' for seed in ('1', '2')]
+  output = tmp_path / 'metrics.json'
+  with caplog.at_level('INFO', 'inpars_tpu'):
+    metrics = evaluate.evaluate_files(
+      qrels, runs, output, baseline=bm25, has_seeds=True
+    )
+  assert '1 of 4 judged queries have no relevant document' in caplog.text
+  assert ': q4\n' in caplog.text
+  name = 'reranked, 2 seeds'
+  assert list(metrics) == ['bm25', '1/reranked', '2/reranked', name]
+  # MRR@10 is (1/2 + 1) / 4 = 0.375 and (1 + 1) / 4 = 0.5.
+  assert metrics[name]['MRR@10'] == 0.4375
+  assert metrics[name]['deviation']['MRR@10'] == pytest.approx(
+    0.125 / math.sqrt(2)
+  )
+  assert metrics[name]['deviation']['R@100'] == pytest.approx(
+    0.125 / math.sqrt(2)  # 2 / 4, and 1.5 / 4.
+  )
+  assert metrics[name]['versus']['MRR@10']['difference'] == 0.0625
+  per_query = json.loads((tmp_path / 'metrics.per_query.json').read_text())
+  assert per_query[name]['q1']['MRR@10'] == 0.75
+  lines = evaluate.format_table(metrics).splitlines()
+  assert [line.split()[-2] for line in lines[-4:]] == [
+    '0.4375', '0.0884', '+0.0625', '1.0000',
+  ]  # fmt: skip
+  assert lines[-3].startswith('  deviation ')
+
+
+def test_seeds_need_two_runs_of_one_name(files):
+  qrels, *runs = files
+  with pytest.raises(errors.InputError, match='differ: bm25, reranked$'):
+    evaluate.evaluate_files(qrels, runs, has_seeds=True)
 
 
 def check_refused(qrels, run, message):
