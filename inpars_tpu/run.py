@@ -206,7 +206,13 @@ def _test(plan: Plan, folder: epath.Path, work: epath.Path) -> None:
       recipe,
       label_words=plan.label_words if model == plan.reranker else None,
     )
-  evaluate.evaluate_files(qrels, runs, work / 'metrics.json')
+  evaluate.evaluate_files(
+    qrels,
+    runs,
+    work / 'metrics.json',
+    baseline=first_stage,
+    seed=recipe.only('SEED')['SEED'],
+  )
 
 
 def _drops_own_id(folder: epath.Path) -> bool:

@@ -134,6 +134,8 @@ def test_metrics_name_the_three_runs(done):
   metrics = json.loads((done / 'metrics.json').read_text())
   assert list(metrics) == ['bm25', 'reranked_base', 'reranked']
   assert set(metrics['bm25']) == {'nDCG@10', 'R@100', 'R@1000', 'MRR@10', 'MAP'}
+  for name in ('reranked_base', 'reranked'):
+    assert metrics[name]['versus']['baseline'] == 'bm25'
 
 
 def test_second_call_changes_nothing_and_says_so(place, done, capsys, caplog):
