@@ -1,109 +1,99 @@
-"""One plain page of what a run gave: report.html, and report.md for pasting.
+"""What a run gave, as one page: report.html, and report.md for pasting.
 
-Reads the files of one dataset's folder, or of every such folder below one;
-computes nothing but averages.
+The files around it: `report_record` reads a folder, `report_one` and
+`report_all` choose what is shown, `report_html` and `report_markdown` write it.
 """
 
 import dataclasses
-import html
-import json
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+import math
+from collections.abc import Mapping
 
 from etils import epath
 
-from inpars_tpu import errors, files, manifest
-
-_METRICS = 'metrics.json'
-_NUM_SAMPLES = 20
-NAMES = {
-  'bm25': 'BM25',
-  'reranked_base': 'reranker before',
-  'reranked': 'reranker after',
-}
-# Outputs of a dataset's folder whose manifests the page shows, in their order.
-_OUTPUTS = (
-  'documents.jsonl',
-  'queries',
-  'filtered.jsonl',
-  'index',
-  'pairs',
-  '.',
-  'bm25.trec',
-  'reranked_base.trec',
-  'reranked.trec',
-  _METRICS,
+from inpars_tpu import (
+  errors,
+  files,
+  manifest,
+  page,
+  published,
+  report_all,
+  report_html,
+  report_markdown,
+  report_one,
+  report_record,
 )
-_STYLE = """
-:root { color-scheme: light dark; }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem;
-  margin: 2rem auto; padding: 0 1rem; }
-table { border-collapse: collapse; margin: 1rem 0; display: block;
-  overflow-x: auto; }
-th, td { padding: .3rem .8rem; border-bottom: 1px solid #8886;
-  text-align: left; vertical-align: top; }
-td.number { text-align: right; font-variant-numeric: tabular-nums; }
-.note { border-left: 4px solid #b80; padding-left: 1rem; }
-"""
 
+_FILTERED, _METRICS = 'filtered.jsonl', 'metrics.json'
 
-@dataclasses.dataclass(frozen=True)
-class Table:
-  """A table of the page; cells are texts or numbers."""
-
-  title: str
-  header: Sequence[str]
-  rows: Sequence[Sequence[Any]]
-
-
-@dataclasses.dataclass(frozen=True)
-class Page:
-  """All that the two files show."""
-
-  title: str
-  notes: Sequence[str]
-  tables: Sequence[Table]
+untrained = report_record.untrained
 
 
 def main(args) -> None:
   """`inpars-tpu report`."""
-  for path in write(args.work_dir):
+  for path in write(args.work_dir, price=_parse_price(args.price)):
     print(path)
 
 
-def write(work_dir: files.PathLike) -> list[epath.Path]:
+def write(
+  work_dir: files.PathLike, *, price: float | None = None
+) -> list[epath.Path]:
   """Writes report.html and report.md into a folder; returns their paths.
 
+  Args:
+    work_dir: one dataset's folder, also half done, or the folder above several;
+      folders of one name two levels below are seeds of one dataset.
+    price: of one device for one hour, in any currency; None: no cost is shown.
+
   Raises:
-    InputError: neither the folder nor one just below it holds a run.
+    InputError: neither the folder nor one below it holds a run; an output that
+      is malformed.
   """
   work_dir = files.must_exist(work_dir, 'work_dir')
   folders = find_folders(work_dir)
-  page = _page_of_one(folders[0]) if folders == [work_dir] else _page_of_all(
-    work_dir, folders
-  )  # fmt: skip
-  html_path, markdown_path = work_dir / 'report.html', work_dir / 'report.md'
-  files.write_text(html_path, to_html(page))
-  files.write_text(markdown_path, to_markdown(page))
-  return [html_path, markdown_path]
+  records = [report_record.read(folder) for folder in folders]
+  if folders == [work_dir]:
+    content = report_one.build(
+      records[0], _published().get(records[0].name, {}), price
+    )
+  else:
+    content = report_all.build(
+      work_dir.resolve().name, records, _published(), price,
+      links=_links(work_dir, folders),
+    )  # fmt: skip
+  return _write(work_dir, folders, content, price)
+
+
+def is_current(folder: epath.Path) -> bool:
+  """Whether a dataset's report is there and shows the outputs of now."""
+  html_path = folder / 'report.html'
+  record = manifest.read(html_path) if html_path.exists() else None
+  return (
+    record is not None
+    and (folder / 'report.md').exists()
+    and record['sha256'] == files.sha256(html_path)
+    and {name: found['sha256'] for name, found in record['inputs'].items()}
+    == {k: files.sha256(path) for k, path in _inputs(folder, [folder]).items()}
+  )
 
 
 def find_folders(work_dir: epath.Path) -> list[epath.Path]:
-  """The folder itself if it holds a run, else those just below that do."""
-  if _is_run(work_dir):
+  """The folder itself if it holds a run, else those one or two levels below."""
+  if report_record.is_run(work_dir):
     return [work_dir]
-  below = sorted(
-    (
-      entry for entry in work_dir.iterdir() if entry.is_dir() and _is_run(entry)
-    ),
-    key=lambda entry: entry.name,
-  )
-  if not below:
+  below = _folders(work_dir)
+  found = [folder for folder in below if report_record.is_run(folder)]
+  found = found or [
+    folder
+    for parent in below
+    for folder in _folders(parent)
+    if report_record.is_run(folder)
+  ]
+  if not found:
     raise errors.InputError(
-      f'{work_dir} holds no finished run: neither metrics.json nor '
-      'filtered.jsonl is there'
+      f'{work_dir} holds no run, and no folder below it does: none of '
+      'documents.jsonl, queries, filtered.jsonl and metrics.json is there'
     )
-  return below
+  return found
 
 
 def result_rows(
@@ -111,181 +101,76 @@ def result_rows(
 ) -> list[tuple[str, float]]:
   """(name in words, nDCG@10) of each run."""
   return [
-    (NAMES.get(name, name), values['nDCG@10'])
+    (report_record.RUN_NAMES.get(name, name), values['nDCG@10'])
     for name, values in metrics.items()
   ]
 
 
-def untrained(folder: epath.Path) -> list[str]:
-  """Which models of a run have random weights: 'generator', 'reranker'."""
+def _write(
+  work_dir: epath.Path,
+  folders: list[epath.Path],
+  content: page.Page,
+  price: float | None,
+) -> list[epath.Path]:
+  """A report is made anew each time: it costs less than to know whether to."""
+  html_path, markdown_path = work_dir / 'report.html', work_dir / 'report.md'
+  manifest.manifest_path(html_path, is_directory=False).unlink(missing_ok=True)
+  job = manifest.begin_file(
+    'report', html_path, settings={'price': price},
+    inputs=_inputs(work_dir, folders),
+  )  # fmt: skip
+  files.write_text(markdown_path, report_markdown.to_markdown(content))
+  files.write_text(html_path, report_html.to_html(content))
+  job.finish()
+  return [html_path, markdown_path]
+
+
+def _inputs(
+  work_dir: epath.Path, folders: list[epath.Path]
+) -> dict[str, epath.Path]:
+  """The outputs that come last in a run; what is before them is in them."""
+  paths = [f / name for f in folders for name in (_FILTERED, _METRICS)]
+  return {
+    '/'.join(path.relative_to(work_dir).parts): path
+    for path in paths
+    if path.exists()
+  }
+
+
+def _folders(folder: epath.Path) -> list[epath.Path]:
+  found = [entry for entry in folder.iterdir() if entry.is_dir()]
+  return sorted(found, key=lambda entry: entry.name)
+
+
+def _links(
+  work_dir: epath.Path, folders: list[epath.Path]
+) -> list[tuple[str, str]]:
+  """Words and address of the datasets' own reports, where they are there."""
   found = []
-  for output, role in (('queries', 'generator'), ('.', 'reranker')):
-    record = manifest.read(folder / output) or {'inputs': {}}
-    model = record['inputs'].get('model')
-    if model and epath.Path(model['path']).exists():
-      origin = manifest.read(model['path'])
-      if origin and origin['command'] == 'init':
-        found.append(role)
+  for folder in folders:
+    words = '/'.join(folder.relative_to(work_dir).parts)
+    if (folder / 'report.html').exists():
+      found.append((words, f'{words}/report.html'))
   return found
 
 
-def to_html(page: Page) -> str:
-  """A page that needs no other file and no network."""
-  body = [f'<h1>{html.escape(page.title)}</h1>']
-  body += [f'<p class="note">{html.escape(note)}</p>' for note in page.notes]
-  for table in page.tables:
-    head = ''.join(
-      f'<th scope="col">{html.escape(c)}</th>' for c in table.header
+def _published() -> dict[str, dict[str, float]]:
+  """Dataset -> method -> nDCG@10, of those that are known."""
+  return {
+    name: {k: v for k, v in dataclasses.asdict(row).items() if v is not None}
+    for name, row in published.NDCG_10.items()
+  }
+
+
+def _parse_price(text: str | None) -> float | None:
+  if text is None:
+    return None
+  try:
+    price = float(text)
+  except ValueError:
+    price = math.nan
+  if not 0 <= price < math.inf:
+    raise errors.InputError(
+      f'--price={text}: what one device costs for an hour, as 3.22'
     )
-    rows = ''.join(
-      f'<tr>{"".join(map(_html_cell, row))}</tr>\n' for row in table.rows
-    )
-    body.append(
-      f'<h2>{html.escape(table.title)}</h2>\n<table>\n<thead><tr>{head}</tr>'
-      f'</thead>\n<tbody>\n{rows}</tbody>\n</table>'
-    )
-  content = '\n'.join(body)
-  return (
-    '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-    '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-    '<link rel="icon" href="data:,">\n'
-    f'<title>{html.escape(page.title)}</title>\n<style>{_STYLE}</style>\n'
-    f'</head>\n<body>\n<main>\n{content}\n</main>\n</body>\n</html>\n'
-  )
-
-
-def to_markdown(page: Page) -> str:
-  """The same as tables of Markdown."""
-  lines = [f'# {page.title}', '']
-  for note in page.notes:
-    lines += [f'> {note}', '']
-  for table in page.tables:
-    lines += [f'## {table.title}', '', _markdown_row(table.header)]
-    lines.append(_markdown_row(['---'] * len(table.header)))
-    lines += [_markdown_row(map(_text, row)) for row in table.rows] + ['']
-  return '\n'.join(lines)
-
-
-def _is_run(folder: epath.Path) -> bool:
-  return any((folder / n).exists() for n in (_METRICS, 'filtered.jsonl'))
-
-
-def _page_of_one(folder: epath.Path) -> Page:
-  tables = []
-  metrics = _metrics(folder)
-  if metrics:
-    tables.append(_metrics_table(metrics))
-  tables += [_stages_table(folder), _dropped_table(folder)]
-  if (folder / 'filtered.jsonl').exists():
-    tables.append(_samples_table(folder))
-  tables.append(_recipe_table(folder))
-  return Page(f'inpars_tpu: {folder.resolve().name}', _notes([folder]), tables)
-
-
-def _page_of_all(work_dir: epath.Path, folders: list[epath.Path]) -> Page:
-  found = {folder.name: _metrics(folder) for folder in folders}
-  found = {name: metrics for name, metrics in found.items() if metrics}
-  runs = list(dict.fromkeys(run for m in found.values() for run in m))
-  rows = [
-    [name, *(m[run]['nDCG@10'] if run in m else '' for run in runs)]
-    for name, m in found.items()
-  ]
-  complete = [row for row in rows if '' not in row]
-  if complete:
-    columns = list(zip(*(row[1:] for row in complete), strict=True))
-    rows.append(['mean', *(sum(c) / len(c) for c in columns)])
-  header = ['dataset', *(NAMES.get(run, run) for run in runs)]
-  title = f'inpars_tpu: {len(folders)} datasets of {work_dir.resolve().name}'
-  return Page(title, _notes(folders), [Table('nDCG@10', header, rows)])
-
-
-def _notes(folders: Iterable[epath.Path]) -> list[str]:
-  roles = sorted({role for folder in folders for role in untrained(folder)})
-  if not roles:
-    return []
-  return [
-    f'The {" and the ".join(roles)} had random, untrained weights: the '
-    'figures show that the loop runs, and nothing about quality.'
-  ]
-
-
-def _metrics(folder: epath.Path) -> dict[str, dict[str, float]]:
-  path = folder / _METRICS
-  return files.read_json(path, 'metrics') if path.exists() else {}
-
-
-def _metrics_table(metrics) -> Table:
-  measures = list(next(iter(metrics.values())))
-  rows = [
-    [NAMES.get(run, run), *(values[m] for m in measures)]
-    for run, values in metrics.items()
-  ]
-  return Table('Results on the test queries', ['run', *measures], rows)
-
-
-def _records(folder: epath.Path) -> list[tuple[str, dict[str, Any]]]:
-  found = []
-  for name in _OUTPUTS:
-    if (folder / name).exists():
-      record = manifest.read(folder / name)
-      if record:
-        found.append((name, record))
-  return found
-
-
-def _stages_table(folder: epath.Path) -> Table:
-  rows = [
-    [record['command'], 'model' if name == '.' else name, record['seconds'],
-     ', '.join(dict.fromkeys(record['devices']))]
-    for name, record in _records(folder)
-  ]  # fmt: skip
-  return Table('Stages', ['command', 'output', 'seconds', 'devices'], rows)
-
-
-def _dropped_table(folder: epath.Path) -> Table:
-  rows = []
-  for _, record in _records(folder):
-    for name, value in record.get('counts', {}).items():
-      if isinstance(value, dict):
-        rows += [
-          [record['command'], f'{name}: {k}', v] for k, v in value.items()
-        ]
-      else:
-        rows.append([record['command'], name, value])
-  return Table('Counts', ['command', 'what', 'how many'], rows)
-
-
-def _samples_table(folder: epath.Path) -> Table:
-  rows = []
-  for _, row in files.read_jsonl(folder / 'filtered.jsonl', 'filtered queries'):
-    rows.append([row['query'], row.get('log_prob_true', ''), row['text'][:300]])
-    if len(rows) == _NUM_SAMPLES:
-      break
-  header = ['query', 'log_prob_true', 'document']
-  return Table(f'The {len(rows)} best synthetic queries', header, rows)
-
-
-def _recipe_table(folder: epath.Path) -> Table:
-  settings, versions = {}, {}
-  for _, record in _records(folder):
-    settings |= record['settings']
-    versions |= record['versions']
-  rows = [[k, json.dumps(v)] for k, v in sorted(settings.items())]
-  rows += [[f'version of {k}', v] for k, v in sorted(versions.items())]
-  return Table('Recipe and versions', ['name', 'value'], rows)
-
-
-def _text(cell: Any) -> str:
-  if isinstance(cell, float):
-    return f'{cell:.4f}'
-  return f'{cell:,}' if isinstance(cell, int) else str(cell)
-
-
-def _html_cell(cell: Any) -> str:
-  kind = ' class="number"' if isinstance(cell, int | float) else ''
-  return f'<td{kind}>{html.escape(_text(cell))}</td>'
-
-
-def _markdown_row(cells: Iterable[str]) -> str:
-  escaped = (c.replace('|', '\\|').replace('\n', ' ') for c in cells)
-  return f'| {" | ".join(escaped)} |'
+  return price

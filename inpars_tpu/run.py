@@ -7,7 +7,6 @@ skips what it finds complete, and resumes what was cut off.
 import dataclasses
 import logging
 import os
-from collections.abc import Iterator
 
 from etils import epath
 
@@ -21,7 +20,6 @@ from inpars_tpu import (
   filter,  # The stage, not the builtin.
   generate,
   index,
-  manifest,
   monot5,
   negatives,
   report,
@@ -222,19 +220,8 @@ def _drops_own_id(folder: epath.Path) -> bool:
 
 def _report(work: epath.Path) -> epath.Path:
   """Writes the report where one of the outputs it shows is newer."""
-  page = work / 'report.html'
-  job = manifest.begin_file(
-    'report', page, settings={}, inputs=dict(_report_inputs(work))
-  )
-  if job.is_complete:
+  if report.is_current(work):
     _log.info('all of %s is complete', work)
   else:
     report.write(work)
-    job.finish()
-  return page
-
-
-def _report_inputs(work: epath.Path) -> Iterator[tuple[str, epath.Path]]:
-  for name in ('filtered.jsonl', 'metrics.json'):
-    if (work / name).exists():
-      yield name, work / name
+  return work / 'report.html'

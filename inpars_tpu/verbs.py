@@ -256,7 +256,10 @@ VERBS: Mapping[str, Verb] = {
   'report': Verb(
     'one page of what a run gave: report.html, report.md',
     'inpars_tpu.report',
-    (_need('work_dir', "one dataset's folder, or the folder above several"),),
+    (
+      _need('work_dir', "one dataset's folder, or the folder above several"),
+      Flag('price', 'of one device for one hour, "3.22"; adds the cost'),
+    ),
   ),
   'convert': Verb(
     'a T5 between Hugging Face, t5x and Mesh TensorFlow',

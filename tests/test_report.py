@@ -1,118 +1,160 @@
-import html.parser
+import argparse
 import json
+import re
+import shutil
+import subprocess
 
 import pytest
+from etils import epath
 
 from inpars_tpu import errors, report
-
-METRICS = {
-  'bm25': {'nDCG@10': 0.6789, 'R@100': 0.9253},
-  'reranked_base': {'nDCG@10': 0.5, 'R@100': 0.9253},
-  'reranked': {'nDCG@10': 0.75, 'R@100': 0.9253},
-}
-
-
-class Reader(html.parser.HTMLParser):
-  """Collects cells and headings; every tag must be closed."""
-
-  VOID = ('meta', 'link')
-
-  def __init__(self):
-    super().__init__()
-    self.open, self.cells, self.headings, self.links = [], [], [], []
-
-  def handle_starttag(self, tag, attrs):
-    self.links += [v for k, v in attrs if k in ('href', 'src')]
-    if tag not in self.VOID:
-      self.open.append(tag)
-
-  def handle_endtag(self, tag):
-    assert self.open.pop() == tag
-
-  def handle_data(self, data):
-    if self.open and self.open[-1] in ('td', 'th'):
-      self.cells.append(data)
-    if self.open and self.open[-1] in ('h1', 'h2'):
-      self.headings.append(data)
-
-
-def write_run(folder, metrics=METRICS, command='init'):
-  """A dataset's folder as `run` leaves it, with the files that are read."""
-  model = folder.parent / 'model'
-  model.mkdir(parents=True, exist_ok=True)
-  (model / 'manifest.json').write_text(json.dumps({'command': command}))
-  folder.mkdir(parents=True)
-  (folder / 'metrics.json').write_text(json.dumps(metrics))
-  row = {
-    'doc_id': 'd1',
-    'query': 'which <b>mill</b> & why',
-    'text': 'A | mill\nof sand.',
-    'log_prob_true': -0.25,
-  }
-  (folder / 'filtered.jsonl').write_text(json.dumps(row) + '\n')
-  record = {
-    'command': 'filter',
-    'settings': {'NUM_PAIRS': 10_000},
-    'inputs': {},
-    'counts': {'in': 12_345, 'dropped': {'too short': 3}},
-    'versions': {'jax': '0.10.2'},
-    'devices': ['cpu', 'cpu'],
-    'seconds': 1.5,
-  }
-  (folder / 'filtered.jsonl.manifest.json').write_text(json.dumps(record))
-  trained = dict(
-    record, command='train', inputs={'model': {'path': str(model)}}
-  )
-  (folder / 'manifest.json').write_text(json.dumps(trained))
-  return folder
-
-
-def read(path) -> Reader:
-  reader = Reader()
-  reader.feed(path.read_text())
-  reader.close()
-  assert reader.open == []
-  return reader
+from tests import html_reader, report_runs
 
 
 def test_page_of_one_dataset(tmp_path):
-  folder = write_run(tmp_path / 'scifact')
+  folder = report_runs.write_run(tmp_path / 'scifact')
   paths = report.write(folder)
   assert [path.name for path in paths] == ['report.html', 'report.md']
-  page = read(folder / 'report.html')
+  page = html_reader.Reader((folder / 'report.html').read_text())
   assert page.headings[0] == 'inpars_tpu: scifact'
-  assert page.links == ['data:,']  # No other file and no network.
-  for cell in ('BM25', '0.6789', 'reranker after', '0.7500', 'too short'):
-    assert any(cell in text for text in page.cells)
-  assert 'which <b>mill</b> & why' in page.cells
-  assert '10000' in page.cells
-  assert '12,345' in page.cells
+  assert page.tags.count('svg') == page.tags.count('figure') == 9
+  assert all(link == 'data:,' or link[0] == '#' for link in page.links)
+  for cell in ('BM25', '0.5000', 'reranker after', '12,345', '0.774'):
+    assert cell in page.cells
   text = (folder / 'report.md').read_text()
-  assert '| reranker before | 0.5000 | 0.9253 |' in text
-  assert 'A \\| mill of sand.' in text
+  assert '| reranker after | InPars-v2 | 0.6250 | 0.774 | -0.1490 |' in text
+  assert 'which \\<b\\>mill\\</b\\> & why' in text
+  assert 'A \\| mill of 29.' in text
 
 
 @pytest.mark.parametrize('command,is_said', [('init', True), ('train', False)])
 def test_untrained_models_are_said_to_be_untrained(tmp_path, command, is_said):
-  folder = write_run(tmp_path / 'scifact', command=command)
+  folder = report_runs.write_run(tmp_path / 'scifact')
+  report_runs.write_manifest(tmp_path / 'monot5' / 'manifest.json', command)
   report.write(folder)
+  assert report.untrained(epath.Path(folder)) == ['reranker'] * is_said
   for name in ('report.html', 'report.md'):
     text = (folder / name).read_text()
     assert ('reranker had random, untrained weights' in text) == is_said
 
 
-def test_page_of_several_datasets_has_the_mean(tmp_path):
-  write_run(tmp_path / 'work' / 'scifact')
-  other = {run: {'nDCG@10': 0.25, 'R@100': 0.1} for run in METRICS}
-  write_run(tmp_path / 'work' / 'cranfield', other)
+def test_page_of_several_datasets_links_to_theirs(tmp_path):
+  report.write(report_runs.write_run(tmp_path / 'work' / 'scifact'))
+  report_runs.write_run(tmp_path / 'work' / 'mine')
   report.write(tmp_path / 'work')
+  page = html_reader.Reader((tmp_path / 'work' / 'report.html').read_text())
+  links = [link for link in page.links if link[0] != '#']
+  assert links == ['data:,', 'scifact/report.html']
   text = (tmp_path / 'work' / 'report.md').read_text()
-  assert '| cranfield | 0.2500 | 0.2500 | 0.2500 |' in text
-  assert '| mean | 0.4644 | 0.3750 | 0.5000 |' in text
+  assert '| mean of 2 | 0.5000 | 0.2500 | 0.6250 |' in text
+  record = json.loads(
+    (tmp_path / 'work' / 'report.html.manifest.json').read_text()
+  )
+  assert list(record['inputs'])[:2] == [
+    'mine/filtered.jsonl', 'mine/metrics.json',
+  ]  # fmt: skip
+
+
+def test_runs_two_levels_below_are_found(tmp_path):
+  for seed in ('seed1', 'seed2'):
+    report_runs.write_making(tmp_path / seed / 'scifact')
+  (tmp_path / 'models').mkdir()
+  found = report.find_folders(epath.Path(tmp_path))
+  assert [folder.relative_to(tmp_path).parts for folder in found] == [
+    ('seed1', 'scifact'), ('seed2', 'scifact'),
+  ]  # fmt: skip
 
 
 def test_folder_without_a_run(tmp_path):
-  with pytest.raises(errors.InputError, match='holds no finished run'):
+  with pytest.raises(errors.InputError, match='holds no run'):
     report.write(tmp_path)
   with pytest.raises(errors.InputError, match='no work_dir at'):
     report.write(tmp_path / 'nowhere')
+
+
+def test_report_is_current_until_what_it_shows_changes(tmp_path):
+  folder = epath.Path(report_runs.write_run(tmp_path / 'scifact'))
+  assert not report.is_current(folder)
+  report.write(folder, price=3.0)
+  assert report.is_current(folder)  # Whatever the price.
+  first = (folder / 'report.html').read_bytes()
+  report.write(folder, price=3.0)
+  assert (folder / 'report.html').read_bytes() == first
+  metrics = {'bm25': {'nDCG@10': 0.125}}
+  report_runs.write_metrics(folder, metrics)
+  assert not report.is_current(folder)
+  report.write(folder)
+  assert report.is_current(folder)
+  (folder / 'report.html').write_text('another')
+  assert not report.is_current(folder)
+  report.write(folder)
+  (folder / 'report.md').unlink()
+  assert not report.is_current(folder)
+
+
+def test_price_is_a_number(tmp_path, capsys):
+  folder = report_runs.write_run(tmp_path / 'scifact')
+  report.main(argparse.Namespace(work_dir=str(folder), price='4'))
+  assert capsys.readouterr().out.splitlines() == [
+    str(folder / 'report.html'), str(folder / 'report.md'),
+  ]  # fmt: skip
+  # 475 s on two devices and evaluate's 90 s: 0.475 hours.
+  assert '| sum |  | 900.0 | 0.4750 | 1.90 |' in (
+    (folder / 'report.md').read_text()
+  )
+  for price in ('-1', 'nan', 'dear', 'inf'):
+    with pytest.raises(errors.InputError, match=f'--price={price}: what one'):
+      report.main(argparse.Namespace(work_dir=str(folder), price=price))
+
+
+# Put at the end of a copy of the page: measures it, and leaves what it found.
+PROBE = """<script>addEventListener('load', () => {
+  const wide = document.documentElement;
+  const found = {
+    figures: [...document.querySelectorAll('figure')].map((figure) => {
+      const box = figure.querySelector('svg').getBoundingClientRect();
+      return [figure.id, box.width > 100 && box.height > 20];
+    }),
+    fetched: performance.getEntriesByType('resource').map((e) => e.name),
+    too_wide: wide.scrollWidth - wide.clientWidth,
+  };
+  const out = document.createElement('pre');
+  out.id = 'probe';
+  out.textContent = JSON.stringify(found);
+  document.body.append(out);
+});</script>"""
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize('width', [500, 1_280])
+def test_page_in_a_browser(tmp_path, width):
+  chromium = shutil.which('chromium') or shutil.which('google-chrome')
+  if chromium is None:
+    pytest.skip('no chromium or google-chrome on the PATH')
+  report.write(report_runs.write_run(tmp_path / 'scifact'))
+  text = (tmp_path / 'scifact' / 'report.html').read_text()
+  copy = tmp_path / 'copy.html'
+  copy.write_text(text.replace('</body>', f'{PROBE}</body>'))
+  done = subprocess.run(
+    [
+      chromium, '--headless', '--no-sandbox', '--disable-gpu', '--no-first-run',
+      '--disable-background-networking', '--disable-component-update',
+      '--disable-sync', f'--user-data-dir={tmp_path}/profile',
+      f'--window-size={width},900', '--enable-logging=stderr', '--dump-dom',
+      copy.as_uri(),
+    ],
+    capture_output=True, text=True, timeout=120, check=True,
+  )  # fmt: skip
+  assert not re.search(r'CONSOLE', done.stderr), done.stderr
+  found = re.search(r'<pre id="probe">(.*?)</pre>', done.stdout)[1]
+  assert json.loads(found) == {
+    'figures': [
+      [name, True]
+      for name in (
+        'bars', 'won-and-lost', 'scores', 'lengths', 'dropped', 'train-loss',
+        'train-accuracy', 'train-mrr', 'seconds',
+      )
+    ],
+    'fetched': [],
+    'too_wide': 0,
+  }  # fmt: skip
