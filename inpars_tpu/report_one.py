@@ -309,7 +309,9 @@ def _training(record) -> Iterator[page.Block]:
     for name, value in step.items():
       if math.isfinite(value):  # A plot has no place for the others.
         columns.setdefault(name, []).append((step['step'], value))
-  num_lost = sum(not math.isfinite(step['loss']) for step in record.steps)
+  num_lost = sum(
+    not math.isfinite(step.get('loss', 0)) for step in record.steps
+  )
   if num_lost:
     yield page.Paragraph(
       f'The loss of {num_lost:,} of {len(record.steps):,} steps is no number.'
@@ -332,11 +334,13 @@ def _training(record) -> Iterator[page.Block]:
       yield charts.lines(f'train-{measure}', title, 'step', series)
   train = record.stages.get('train')
   if train:
-    epochs = train.get('epochs', {})
-    pairs = train['counts'].get('pairs')
-    told = [f'{n:,} epochs of the {kind} pairs' for kind, n in epochs.items()]
-    if pairs is not None:
-      yield page.Paragraph(
-        f'{len(record.steps):,} steps on {pairs:,} pairs'
-        + (f': {", ".join(told)}.' if told else '.')
-      )
+    read = [
+      f'{epochs:,} epochs of {train["counts"][kind]:,} {kind}'
+      for kind, epochs in train.get('epochs', {}).items()
+    ]
+    found = (train.get('validation') or {}).items()
+    text = f'{len(record.steps):,} steps: {", ".join(read)}.'
+    if found:
+      text += ' On the validation queries, at the end: '
+      text += ', '.join(f'{name} {value:.4f}' for name, value in found) + '.'
+    yield page.Paragraph(text)

@@ -49,7 +49,8 @@ def write_run(folder: pathlib.Path, num_kept=30) -> pathlib.Path:
   write_manifest(
     folder / 'manifest.json', 'train',
     inputs={'model': {'path': str(model), 'sha256': 'b' * 64}},
-    counts={'pairs': 60}, epochs={'positive': 2.0},
+    counts={'positive': 30}, epochs={'positive': 2.0},
+    validation={'mrr': 0.75},
     settings={'TRAIN_STEPS': 4},
   )  # fmt: skip
   questions = folder.parent / 'questions' / 'queries.jsonl'

@@ -129,7 +129,8 @@ def test_training(tmp_path):
   (training,) = (s for s in content.sections if s.title == 'Training')
   assert training.blocks[0].text == 'The loss of 1 of 5 steps is no number.'
   assert training.blocks[-1].text == (
-    '5 steps on 60 pairs: 2.0 epochs of the positive pairs.'
+    '5 steps: 2.0 epochs of 30 positive. On the validation queries, at the '
+    'end: mrr 0.7500.'
   )
 
 
