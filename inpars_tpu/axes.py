@@ -7,7 +7,7 @@ from inpars_tpu import draw
 
 Scale = Callable[[float], float]
 
-LEFT, RIGHT, TOP, BOTTOM = 44, 12, 10, 34  # Room around a plot.
+LEFT, RIGHT, TOP, BOTTOM = 56, 12, 10, 34  # Room around; 100,000 fits left.
 
 
 def ticks(low: float, high: float, count: int = 5) -> list[float]:

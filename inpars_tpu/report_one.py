@@ -158,8 +158,8 @@ def _results(record, figures, price) -> Iterator[page.Block]:
       ['run', 'published as', 'ours', 'published', 'difference'],
       own_and_published(record.metrics, figures),
       num_texts=2,
-      note='Published with GPT-J-6B and monoT5-3B; the figures are those of '
-      'Pyserini (BM25) and of arXiv:2307.04601.',
+      note='InPars was published with GPT-J-6B and monoT5-3B. Figures: BM25 '
+      'of Pyserini, the others of arXiv:2307.04601.',
     )
   else:
     yield page.Paragraph(f'Nothing published is known for {record.name}.')
@@ -299,7 +299,7 @@ def _lengths(all_tokens, kept_tokens) -> charts.Figure:
 
 
 def _sample(query: report_record.Query, score_name: str | None) -> page.Sample:
-  score = '' if query.score is None else f'{score_name} {query.score:.4f}'
+  score = '' if query.score is None else f'{score_name} {query.score:.4g}'
   return page.Sample(query.query, score, query.doc_id, query.text)
 
 
