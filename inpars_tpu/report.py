@@ -23,7 +23,8 @@ from inpars_tpu import (
   report_record,
 )
 
-_FILTERED, _METRICS = 'filtered.jsonl', 'metrics.json'
+# What is made last, with and without test queries; the rest is in their hashes.
+_LAST = ('filtered.jsonl', manifest.COMPLETE_NAME, 'metrics.json')
 
 untrained = report_record.untrained
 
@@ -128,8 +129,8 @@ def _write(
 def _inputs(
   work_dir: epath.Path, folders: list[epath.Path]
 ) -> dict[str, epath.Path]:
-  """The outputs that come last in a run; what is before them is in them."""
-  paths = [f / name for f in folders for name in (_FILTERED, _METRICS)]
+  """Name below `work_dir` -> path, of those of `_LAST` that are there."""
+  paths = [folder / name for folder in folders for name in _LAST]
   return {
     '/'.join(path.relative_to(work_dir).parts): path
     for path in paths

@@ -50,8 +50,8 @@ def test_page_of_several_datasets_links_to_theirs(tmp_path):
   record = json.loads(
     (tmp_path / 'work' / 'report.html.manifest.json').read_text()
   )
-  assert list(record['inputs'])[:2] == [
-    'mine/filtered.jsonl', 'mine/metrics.json',
+  assert list(record['inputs'])[:3] == [
+    'mine/filtered.jsonl', 'mine/manifest.json', 'mine/metrics.json',
   ]  # fmt: skip
 
 
@@ -89,6 +89,15 @@ def test_report_is_current_until_what_it_shows_changes(tmp_path):
   assert not report.is_current(folder)
   report.write(folder)
   (folder / 'report.md').unlink()
+  assert not report.is_current(folder)
+
+
+def test_report_of_a_run_that_was_not_trained_yet_is_not_current(tmp_path):
+  folder = epath.Path(tmp_path / 'mine')
+  report_runs.write_making(tmp_path / 'mine')
+  report.write(folder)
+  assert report.is_current(folder)
+  report_runs.write_manifest(tmp_path / 'mine' / 'manifest.json', 'train')
   assert not report.is_current(folder)
 
 
