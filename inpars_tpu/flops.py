@@ -37,7 +37,7 @@ def score_pair(
     config: sizes.
     num_tokens: encoder tokens, </s> included.
     is_absorbed: cross-attention without keys and values of each token, as
-      `t5.layers.Attention.of_one`; False: a plain T5.
+      `t5.attention.Attention.of_one`; False: a plain T5.
     num_labels: tokens whose logits are wanted.
   """
   d, joined = config.d_model, config.num_heads * config.d_kv

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from flax import traverse_util
 
-from inpars_tpu.t5 import convert, layers, network
+from inpars_tpu.t5 import attention, convert, layers, network
 from tests import t5_checkpoints
 
 STORED = pathlib.Path(__file__).parent / 'data' / 't5_hf.npz'
@@ -183,7 +183,7 @@ def test_dropout_needs_a_key_and_depends_on_it():
 
 @pytest.mark.parametrize('num_masks', [1, 7])
 def test_blocks_of_queries_change_nothing(num_masks, monkeypatch):
-  attention = layers.Attention(CONFIGS['v1_0'], jnp.float32)
+  layer = attention.Attention(CONFIGS['v1_0'], jnp.float32)
   generator = np.random.default_rng(0)
   queries, keys = (
     jnp.asarray(generator.normal(size=(2, n, 32)), jnp.float32) for n in (7, 5)
@@ -191,14 +191,12 @@ def test_blocks_of_queries_change_nothing(num_masks, monkeypatch):
   bias = jnp.asarray(generator.normal(size=(1, 6, 7, 5)), jnp.float32)
   mask = jnp.asarray(generator.random((2, 1, num_masks, 5)) < 0.7)
   args = queries, keys, mask, bias
-  params = attention.init(jax.random.key(0), *args, deterministic=True)
+  params = layer.init(jax.random.key(0), *args, deterministic=True)
 
   def apply(max_queries, deterministic):
-    monkeypatch.setattr(layers, 'MAX_QUERIES', max_queries)
+    monkeypatch.setattr(attention, 'MAX_QUERIES', max_queries)
     rngs = {'dropout': jax.random.key(1)}
-    return attention.apply(
-      params, *args, deterministic=deterministic, rngs=rngs
-    )
+    return layer.apply(params, *args, deterministic=deterministic, rngs=rngs)
 
   # Of 7 queries blocks of 3, 3 and 1.
   whole, dropped = apply(7, True), apply(7, False)

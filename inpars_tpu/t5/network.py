@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from inpars_tpu.t5 import attention, layers, scan
 from inpars_tpu.t5 import config as config_lib
-from inpars_tpu.t5 import layers, scan
 
 PAD_ID = 0  # Also what the decoder starts from.
 
@@ -29,7 +29,7 @@ class EncoderLayer(nn.Module):
   def setup(self):
     config = self.config
     self.pre_attention_layer_norm = layers.RMSNorm(config, self.dtype)
-    self.attention = layers.Attention(config, self.dtype)
+    self.attention = attention.Attention(config, self.dtype)
     self.pre_mlp_layer_norm = layers.RMSNorm(config, self.dtype)
     self.mlp = layers.FeedForward(config, self.dtype)
     self.dropout = nn.Dropout(config.dropout_rate, broadcast_dims=(-2,))
@@ -52,9 +52,9 @@ class DecoderLayer(nn.Module):
   def setup(self):
     config = self.config
     self.pre_self_attention_layer_norm = layers.RMSNorm(config, self.dtype)
-    self.self_attention = layers.Attention(config, self.dtype)
+    self.self_attention = attention.Attention(config, self.dtype)
     self.pre_cross_attention_layer_norm = layers.RMSNorm(config, self.dtype)
-    self.encoder_decoder_attention = layers.Attention(config, self.dtype)
+    self.encoder_decoder_attention = attention.Attention(config, self.dtype)
     self.pre_mlp_layer_norm = layers.RMSNorm(config, self.dtype)
     self.mlp = layers.FeedForward(config, self.dtype)
     self.dropout = nn.Dropout(config.dropout_rate, broadcast_dims=(-2,))

@@ -17,8 +17,8 @@ import jax.numpy as jnp
 from flax import traverse_util
 
 from inpars_tpu import mesh as mesh_lib
+from inpars_tpu.t5 import attention, network, scan
 from inpars_tpu.t5 import config as config_lib
-from inpars_tpu.t5 import layers, network, scan
 
 Mesh = jax.sharding.Mesh | None
 Path = tuple[str, ...]
@@ -110,7 +110,7 @@ def temporary_bytes(
   """
   itemsize, d = jnp.dtype(dtype).itemsize, config.d_model
   joined = config.num_heads * config.d_kv
-  logits = config.num_heads * layers.MAX_QUERIES * (4 + itemsize)
+  logits = config.num_heads * attention.MAX_QUERIES * (4 + itemsize)
   units = (2 if config.is_gated else 1) * config.d_ff
   widest = max(logits + 4 * joined * itemsize, units * itemsize)
   return num_tokens * (widest + 2 * d * (4 + itemsize))

@@ -1,0 +1,238 @@
+"""Multi-head attention of a T5, whole or of one position.
+
+Parameters carry t5x's names and logical axes, and its initial distributions.
+
+Axes: B batch, Q queries, S keys, D d_model, H heads, K d_kv.
+"""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from flax.linen import partitioning
+
+from inpars_tpu.t5 import config as config_lib
+from inpars_tpu.t5 import layers
+
+# Whose float32 logits exist at the same time. At 512 tokens two blocks, and a
+# quarter less of temporaries: 0.37 GiB a core of T5-3B's scorer on a v3-8.
+MAX_QUERIES = 256
+_MASKED = -1e10  # As t5x: finite, so that a row all masked is no NaN.
+
+
+class Attention(nn.Module):
+  """Multi-head attention; the logits are not scaled by d_kv^-0.5."""
+
+  config: config_lib.T5Config
+  dtype: Any
+
+  def setup(self):
+    config = self.config
+    joined = config.num_heads * config.d_kv
+
+    def project(scale):
+      return layers.Dense(
+        config.d_model,
+        joined,
+        ('embed', 'joined_kv'),
+        self.dtype,
+        scale,
+        'normal',
+      )
+
+    # The initial query kernel holds the scale that the logits lack.
+    self.query = project(1 / config.d_kv)
+    self.key, self.value = project(1.0), project(1.0)
+    self.out = layers.Dense(
+      joined,
+      config.d_model,
+      ('joined_kv', 'embed'),
+      self.dtype,
+      init_distribution='normal',
+    )
+
+  def __call__(self, queries, keys, mask, bias=None, *, deterministic):
+    """Attends from each query position to every key position.
+
+    Args:
+      queries: [B, Q, D].
+      keys: [B, S, D], for the values too.
+      mask: [B, 1, Q or 1, S] bool, false where not to look.
+      bias: [1, H, Q, S] float32, added to the logits; None: nothing.
+      deterministic: no dropout.
+
+    Returns:
+      [B, Q, D] of `dtype`.
+    """
+    query, key, value = (
+      self._split(project(x))  # [B, Q or S, H, K]
+      for project, x in (
+        (self.query, queries),
+        (self.key, keys),
+        (self.value, keys),
+      )
+    )
+    if not deterministic and self.config.dropout_rate:
+      value *= self._draw_kept(queries.shape[0], keys.shape[1])
+    # Masked by a sum: a product, a sum and a softmax are one pass.
+    seen = jnp.where(mask, 0.0, _MASKED).astype(jnp.float32)
+    query, key, value = (x.swapaxes(1, 2) for x in (query, key, value))
+    num_queries = queries.shape[1]
+    size = -(-num_queries // -(-num_queries // MAX_QUERIES))
+    blocks = [slice(i, i + size) for i in range(0, num_queries, size)]
+    mixed = [
+      self._mix(
+        query[:, :, block],
+        key,
+        value,
+        seen if seen.shape[2] == 1 else seen[:, :, block],
+        None if bias is None else bias[:, :, block],
+      )
+      for block in blocks
+    ]
+    mixed = mixed[0] if len(mixed) == 1 else jnp.concatenate(mixed, axis=2)
+    mixed = mixed.swapaxes(1, 2)  # [B, Q, H, K]
+    return self.out(mixed.reshape(*mixed.shape[:2], -1))
+
+  def _mix(self, query, key, value, seen, bias):
+    """Values by the weights of their keys: [B, H, Q, K] of `dtype`.
+
+    query is [B, H, Q, K], key and value [B, H, S, K]; seen [B, 1, Q or 1, S]
+    float32, 0 or _MASKED.
+    """
+    logits = _compare(query, key) + seen
+    if bias is not None:
+      logits += bias
+    # Whatever is taken away changes no weight, so no gradient goes through it.
+    highest = jax.lax.stop_gradient(jnp.max(logits, axis=-1, keepdims=True))
+    # Divided by their sum at the end: of K numbers a query, not of S.
+    weights = jnp.exp(logits - highest)
+    total = jnp.sum(weights, axis=-1, keepdims=True)
+    mixed = _mix(weights.astype(self.dtype), value)
+    return (mixed / total).astype(self.dtype)
+
+  def over_itself(self, x):
+    """Attention of one position to itself alone: x [B, D] -> [B, D]."""
+    return self.out(self.value(x))
+
+  def of_one(self, x, keys, mask):
+    """Attention of one position without keys and values of each token.
+
+    For an encoded token e, q . (W_k e) = (W_k^T q) . e, and a weighted sum of
+    W_v e is W_v of the sum: 2 H D multiply-adds a token in place of 2 H K D.
+
+    Args:
+      x: [B, D].
+      keys: [B, S, D].
+      mask: [B, S] bool, false where not to look.
+
+    Returns:
+      [B, D] of `dtype`.
+    """
+    config, precision = self.config, layers.precision(self.dtype)
+    split = (config.d_model, config.num_heads, config.d_kv)
+    key_kernel = self.key.kernel.astype(self.dtype).reshape(split)
+    value_kernel = self.value.kernel.astype(self.dtype).reshape(split)
+    query = self._split(self.query(x))  # [B, H, K]
+    query = jnp.einsum('bhk,dhk->bhd', query, key_kernel, precision=precision)
+    logits = jnp.einsum(
+      'bhd,bsd->bhs',
+      query,
+      keys,
+      precision=precision,
+      preferred_element_type=jnp.float32,
+    )
+    weights = _softmax(logits, mask[:, None]).astype(self.dtype)
+    mixed = jnp.einsum('bhs,bsd->bhd', weights, keys, precision=precision)
+    value = jnp.einsum('bhd,dhk->bhk', mixed, value_kernel, precision=precision)
+    return self.out(value.reshape(value.shape[0], -1))
+
+  def _split(self, x):
+    """[..., H * K] -> [..., H, K]."""
+    x = x.reshape(*x.shape[:-1], self.config.num_heads, self.config.d_kv)
+    names = ('batch', 'length', 'heads', 'kv')
+    return partitioning.with_sharding_constraint(x, names) if x.ndim == 4 else x
+
+  def _draw_kept(self, num_rows, num_keys):
+    """What dropout makes of attention weights: [B, S, H, 1] of `dtype`.
+
+    One draw for all queries, as in t5x, so that it may be the values that are
+    multiplied by it: K numbers for each key, not a weight for each query.
+    """
+    shape = (num_rows, num_keys, self.config.num_heads, 1)
+    keep_rate = 1.0 - self.config.dropout_rate
+    kept = jax.random.bernoulli(self.make_rng('dropout'), keep_rate, shape)
+    return jnp.where(kept, 1.0 / keep_rate, 0.0).astype(self.dtype)
+
+
+@jax.custom_vjp
+def _compare(query: jax.Array, key: jax.Array) -> jax.Array:
+  """query [B, H, Q, K], key [B, H, S, K] -> [B, H, Q, S] float32."""
+  return _product('bhqk,bhsk->bhqs', query, key)
+
+
+def _compare_backward(saved, slope):
+  query, key = saved
+  slope = slope.astype(query.dtype)
+  return (
+    _product('bhqs,bhsk->bhqk', slope, key).astype(query.dtype),
+    _sum_over_queries(slope, query),
+  )
+
+
+@jax.custom_vjp
+def _mix(weights: jax.Array, value: jax.Array) -> jax.Array:
+  """weights [B, H, Q, S], value [B, H, S, K] -> [B, H, Q, K] float32."""
+  return _product('bhqs,bhsk->bhqk', weights, value)
+
+
+def _mix_backward(saved, slope):
+  weights, value = saved
+  slope = slope.astype(value.dtype)
+  return (
+    _product('bhqk,bhsk->bhqs', slope, value).astype(weights.dtype),
+    _sum_over_queries(weights, slope),
+  )
+
+
+_compare.defvjp(lambda *given: (_compare(*given), given), _compare_backward)
+_mix.defvjp(lambda *given: (_mix(*given), given), _mix_backward)
+
+
+def _sum_over_queries(weights: jax.Array, x: jax.Array) -> jax.Array:
+  """weights [B, H, Q, S], x [B, H, Q, K] -> [B, H, S, K] of the dtype of x.
+
+  On a CPU a product over the last axis but one of the large operand first is
+  three times as slow as of the small one; the barrier keeps XLA from turning
+  the one into the other.
+  """
+
+  def turned(weights, x):
+    mixed = _product('bhqk,bhqs->bhks', x, weights)
+    return jax.lax.optimization_barrier(mixed).swapaxes(2, 3)
+
+  mixed = jax.lax.platform_dependent(
+    weights,
+    x,
+    cpu=turned,
+    default=functools.partial(_product, 'bhqs,bhqk->bhsk'),
+  )
+  return mixed.astype(x.dtype)
+
+
+def _product(axes: str, x: jax.Array, y: jax.Array) -> jax.Array:
+  """An einsum of two of one dtype; sums and result are float32."""
+  return jnp.einsum(
+    axes,
+    x,
+    y,
+    precision=layers.precision(x.dtype),
+    preferred_element_type=jnp.float32,
+  )
+
+
+def _softmax(logits: jax.Array, mask: jax.Array) -> jax.Array:
+  """Softmax over the last axis, float32; 0 where `mask` is false."""
+  return jax.nn.softmax(jnp.where(mask, logits, _MASKED))
