@@ -121,14 +121,21 @@ def draw(
     seed: of all draws.
     step: from 1.
     batch_size: B, even, and a multiple of `list_size`.
-    list_size: above 1 it is L of `examples.lists`, which are drawn whole.
+    list_size: above 1, L of the lists, which are drawn whole; none of
+      `examples.lists` may be longer.
 
   Returns:
-    [B] int64 indices, positives first; or rows of `examples.lists`, [B / L, L].
+    [B] int64 indices, positives first; or rows of `examples.lists`, [B / L, L],
+    with NO_EXAMPLE where they are shorter.
   """
   if list_size > 1:
     num = batch_size // list_size
-    return examples.lists[_draw(len(examples.lists), seed, _LIST, step, num)]
+    lists = examples.lists
+    chosen = lists[_draw(len(lists), seed, _LIST, step, num)]
+    num_missing = list_size - lists.shape[1]
+    return np.pad(
+      chosen, ((0, 0), (0, num_missing)), constant_values=NO_EXAMPLE
+    )
   chosen = []
   for label in (_POSITIVE, _NEGATIVE):
     members = np.flatnonzero(examples.labels == label)

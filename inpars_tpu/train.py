@@ -424,13 +424,15 @@ def _count_short_lists(
   pairs_path: files.PathLike,
 ) -> int:
   """How many lists have fewer negatives than NUM_NEGATIVES."""
-  longest = examples.lists.shape[1]
-  if longest != _list_size(recipe):
+  num_longest, list_size = examples.lists.shape[1], _list_size(recipe)
+  if num_longest > list_size:
     raise errors.InputError(
-      f'{pairs_path} has up to {longest - 1} negatives of a positive, not '
-      f'{recipe.NUM_NEGATIVES}: train with --gin.NUM_NEGATIVES={longest - 1}'
+      f'{pairs_path} has up to {num_longest - 1} negatives of a positive, more '
+      f'than {recipe.NUM_NEGATIVES}: train with --gin.NUM_NEGATIVES='
+      f'{num_longest - 1}'
     )
-  return int((examples.lists[:, -1] == batches.NO_EXAMPLE).sum())
+  sizes = (examples.lists != batches.NO_EXAMPLE).sum(axis=1)
+  return int((sizes < list_size).sum())
 
 
 def _begin(

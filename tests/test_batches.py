@@ -138,6 +138,19 @@ def test_draw_of_whole_lists():
   assert any((draw(s, seed=2) != draw(s)).any() for s in range(1, 5))
 
 
+def test_lists_of_a_small_corpus_are_filled_up():
+  examples = make_examples([1] * 3, [1, 0, 1], groups=[0, 0, 1])
+  drawn = batches.draw(examples, seed=1, step=1, batch_size=8, list_size=4)
+  np.testing.assert_array_equal(
+    drawn[np.argsort(drawn[:, 0])], [[0, 1, -1, -1], [2, -1, -1, -1]]
+  )
+  (part,) = batches.split(examples, drawn, lengths=[2], microbatch_tokens=16)
+  np.testing.assert_array_equal(
+    (part.inputs != 0).any(axis=1).reshape(2, 4).sum(axis=1),
+    [2, 1] if drawn[0, 1] == 1 else [1, 2],
+  )
+
+
 def test_split_keeps_lists_together_and_groups_them_by_length():
   # Lists of 2 and 3; the longest example of each is 2, 8 and 3 tokens long.
   examples = make_examples(

@@ -458,7 +458,7 @@ def test_rankt5_interrupted_and_resumed(lists, tmp_path, monkeypatch):
   [
     (
       {'NUM_NEGATIVES': 2, 'TRAIN_BATCH_SIZE': 9},
-      r'up to 3 negatives of a positive, not 2: .*--gin\.NUM_NEGATIVES=3$',
+      r'up to 3 negatives of a positive, more than 2: .*gin\.NUM_NEGATIVES=3$',
     ),
     (
       {'NUM_NEGATIVES': 6, 'TRAIN_BATCH_SIZE': 16},
