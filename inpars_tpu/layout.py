@@ -27,7 +27,7 @@ Params = Mapping[str, Any]
 
 # Input tokens of a microbatch for each part of its rows, padding counted: what
 # a CPU's caches like, and elsewhere what leaves a 3B model's activations room.
-MICROBATCH_TOKENS = {'cpu': 2_048, 'tpu': 4_096}
+MICROBATCH_TOKENS = {'cpu': 1_024, 'tpu': 4_096}
 _MICROBATCH_TOKENS_ELSEWHERE = 8_192
 # From T5-base on, a loop: its program is compiled in a fraction of the time.
 _MIN_SCANNED_LAYERS = 24

@@ -178,6 +178,7 @@ def test_scanned_layers_have_the_same_losses():
 ])  # fmt: skip
 def test_the_least_that_fits_is_chosen(gib, expected, monkeypatch):
   monkeypatch.setattr(device, 'memory_bytes', lambda: gib * 2**30)
+  monkeypatch.setitem(layout.MICROBATCH_TOKENS, 'cpu', 2_048)
   monkeypatch.setattr(jax, 'device_count', lambda: 8)
   monkeypatch.setattr(mesh_lib, 'make', lambda shape, _: shape)
   options = {'dtype': 'bfloat16', 'batch_size': 128}
