@@ -26,8 +26,10 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
   parser.add_argument('--length', type=int, default=512)
 
 
-def measure(args: argparse.Namespace, devices: Sequence[Any]) -> dict[str, Any]:
-  """Compiles the scoring of one batch; returns what one core needs."""
+def read_sizes(
+  args: argparse.Namespace, num_devices: int
+) -> tuple[config_lib.T5Config, mesh_lib.Shape]:
+  """The T5 and the mesh that the flags ask for; monoT5-3B, all `data`."""
   config = config_lib.T5Config.from_hf(
     init.named_config(args.config or 't5_3b')
   )
@@ -35,9 +37,15 @@ def measure(args: argparse.Namespace, devices: Sequence[Any]) -> dict[str, Any]:
     config = dataclasses.replace(
       config, num_layers=args.num_layers, num_decoder_layers=args.num_layers
     )
-  text = args.mesh or f'data={len(devices)}'
-  sharding.check(config, text, len(devices))
-  mesh = mesh_lib.make(mesh_lib.parse(text, len(devices)), devices)
+  text = args.mesh or f'data={num_devices}'
+  sharding.check(config, text, num_devices)
+  return config, mesh_lib.parse(text, num_devices)
+
+
+def measure(args: argparse.Namespace, devices: Sequence[Any]) -> dict[str, Any]:
+  """Compiles the scoring of one batch; returns what one core needs."""
+  config, shape = read_sizes(args, len(devices))
+  mesh = mesh_lib.make(shape, devices)
   dtype = jnp.dtype(args.dtype)
   params = traverse_util.unflatten_dict(
     {

@@ -9,15 +9,12 @@ a core needs the larger of the two.
 """
 
 import argparse
-import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks import tpu_compiler
-from inpars_tpu import flops, init, layout, trainer
+from benchmarks import aot_score, tpu_compiler
+from inpars_tpu import flops, layout, trainer
 from inpars_tpu import mesh as mesh_lib
-from inpars_tpu.t5 import config as config_lib
-from inpars_tpu.t5 import sharding
 
 _NUM_TARGETS = 2  # The label word and </s>.
 _LABEL_IDS = (6_136, 1_176)  # T5's false and true.
@@ -37,16 +34,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def measure(args: argparse.Namespace, devices: Sequence[Any]) -> dict[str, Any]:
   """Compiles both programs; returns what one core needs."""
-  config = config_lib.T5Config.from_hf(
-    init.named_config(args.config or 't5_3b')
-  )
-  if args.num_layers:
-    config = dataclasses.replace(
-      config, num_layers=args.num_layers, num_decoder_layers=args.num_layers
-    )
-  text = args.mesh or f'data={len(devices)}'
-  sharding.check(config, text, len(devices))
-  shape = mesh_lib.parse(text, len(devices))
+  config, shape = aot_score.read_sizes(args, len(devices))
   layout.check_batch(shape, args.batch_size)
   # As the trainer forms a microbatch of the longest rows.
   num_rows = min(

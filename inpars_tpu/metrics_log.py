@@ -5,13 +5,29 @@ that goes on from step k drops the lines after k and writes them again.
 """
 
 import json
+import math
 from collections.abc import Mapping
 
 from etils import epath
 
-from inpars_tpu import files
+from inpars_tpu import errors, files
 
 VALIDATION = 'validation_'  # Begins the name of what is measured there.
+
+
+def check_finite(step: int, values: Mapping[str, float]) -> None:
+  """Checks the numbers of a step, before they are logged or its state saved.
+
+  Raises:
+    InputError: one that is not finite.
+  """
+  for name, value in values.items():
+    if not math.isfinite(value):
+      raise errors.InputError(
+        f'{name} is {value} at step {step}, and training stops there; '
+        'checkpoints of earlier steps are kept. A lower LEARNING_RATE, or '
+        "TRAIN_DTYPE = 'float32', may help"
+      )
 
 
 class MetricsLog:

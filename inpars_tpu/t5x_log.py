@@ -3,12 +3,11 @@
 An action of t5x's, called after each step by gin/t5x/engine.gin.
 """
 
-import math
 import sys
 
 from t5x import trainer as trainer_lib
 
-from inpars_tpu import errors, files, metrics_log, t5x_model
+from inpars_tpu import files, metrics_log, t5x_model
 
 _TRAIN = 'train'  # t5x's key of the metrics of training.
 
@@ -61,13 +60,7 @@ class MetricsLog(trainer_lib.BaseAction):
       )
     }
     record['grad_norm'] *= self._scale
-    for name, value in record.items():
-      if not math.isfinite(value):
-        raise errors.InputError(
-          f'{name} is {value} at step {step}, and training stops there; '
-          'checkpoints of earlier steps are kept. A lower LEARNING_RATE, or '
-          "TRAIN_DTYPE = 'float32', may help"
-        )
+    metrics_log.check_finite(step, record)
     if self._log is None:
       self._log = metrics_log.MetricsLog(
         self._path, self._events_dir, last_step=step - 1

@@ -8,7 +8,6 @@ Axes: B rows of a microbatch, S input tokens, T target tokens, V vocabulary.
 """
 
 import dataclasses
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -18,7 +17,7 @@ import numpy as np
 import optax
 from jax.experimental import multihost_utils
 
-from inpars_tpu import batches, errors, losses, optimizer
+from inpars_tpu import batches, losses, metrics_log, optimizer
 from inpars_tpu import layout as layout_lib
 from inpars_tpu.t5 import config as config_lib
 from inpars_tpu.t5 import network, scan
@@ -442,11 +441,5 @@ def _to_record(step: int, metrics: StepMetrics) -> dict[str, float]:
     name: float(value)
     for name, value in jax.device_get(metrics)._asdict().items()
   }
-  for name, value in values.items():
-    if not math.isfinite(value):
-      raise errors.InputError(
-        f'{name} is {value} at step {step}, and training stops there; '
-        'checkpoints of earlier steps are kept. A lower LEARNING_RATE, or '
-        "TRAIN_DTYPE = 'float32', may help"
-      )
+  metrics_log.check_finite(step, values)
   return {'step': step, **values}
