@@ -1,37 +1,30 @@
 """Fine-tunes the reranker on the pairs.
 
-The files around `trainer`: pairs in; checkpoints, metrics and a Hugging Face
-directory out.
+Pairs in, a Hugging Face directory out; between them one of two engines.
 """
 
-import contextlib
 import functools
 import logging
 from typing import Any
 
 import jax
-import tqdm
 from etils import epath
 
 from inpars_tpu import (
   batches,
-  checkpoints,
+  embedded_engine,
   errors,
   files,
-  interrupts,
   layout,
   losses,
   manifest,
-  metrics_log,
   model_card,
   model_dir,
   monot5,
   pairs,
   processes,
   t5x_engine,
-  together,
   trainer,
-  validation,
 )
 from inpars_tpu import recipe as recipe_lib
 from inpars_tpu.t5 import config as config_lib
@@ -173,28 +166,16 @@ def train(
     counts[monot5.DOCUMENTS_CUT],
     recipe.MAX_INPUT_TOKENS,
   )
-  model_trainer = trainer.Trainer(
-    config, make_settings(recipe), token_ids, where
+  params, scores = _run(
+    engine,
+    trainer.Trainer(config, make_settings(recipe), token_ids, where),
+    (examples, held_out),
+    pairs_path,
+    model_path,
+    job.output,
+    recipe,
+    spec,
   )
-  if engine == T5X:
-    params = t5x_engine.run(
-      pairs_path,
-      model_path,
-      job.output,
-      recipe,
-      spec,
-      checkpoints=job.output / CHECKPOINTS,
-      metrics=job.output / METRICS,
-      events=job.output / EVENTS,
-    )
-    scores = {}
-    if held_out:
-      scores = _measure(model_trainer, model_trainer.place(params), held_out)
-  else:
-    _log.info('train: %s', where)
-    params, scores = _run(
-      model_trainer, examples, held_out, model_path, job.output, recipe
-    )
   if jax.process_index():
     return  # The first process writes what is left to write.
   card = model_card.write(
@@ -325,85 +306,45 @@ def _read(
 
 
 def _run(
+  engine: str,
   model_trainer: trainer.Trainer,
-  examples: batches.Examples,
-  held_out: batches.Examples | None,
+  splits: tuple[batches.Examples, batches.Examples | None],
+  pairs_path: files.PathLike,
   model_path: files.PathLike,
   output: epath.Path,
   recipe: recipe_lib.Recipe,
+  spec: monot5.RerankerSpec,
 ) -> tuple[trainer.Params, dict[str, float]]:
-  """Trains from the newest checkpoint, or from the model, to the end.
-
-  Returns:
-    The parameters, and what `validation` measures of them at the end.
-  """
-
-  def evaluate(params: trainer.Params) -> dict[str, float]:
-    found = _measure(model_trainer, params, held_out)
-    return {metrics_log.VALIDATION + k: v for k, v in found.items()}
-
-  is_first = jax.process_index() == 0
-  with (
-    together.Agreed()
-    if jax.process_count() > 1
-    else interrupts.Deferred('train') as interrupted,
-    together.Watch(),
-    checkpoints.Checkpoints(output / CHECKPOINTS) as kept,
-  ):
-    last_step, state = _begin(model_trainer, kept, model_path)
-    with (
-      metrics_log.MetricsLog(output / METRICS, output / EVENTS, last_step)
-      if is_first
-      else contextlib.nullcontext() as log,
-      tqdm.tqdm(
-        desc='train',
-        initial=last_step,
-        total=recipe.TRAIN_STEPS,
-        unit='step',
-        disable=not is_first,
-      ) as progress,
-    ):
-
-      def log_step(record: dict[str, float]) -> None:
-        if log:
-          log.write(record)
-        progress.set_postfix(loss=f'{record["loss"]:.4f}', refresh=False)
-        progress.update()
-
-      state = trainer.fit(
-        model_trainer,
-        state,
-        examples,
-        last_step=last_step,
-        checkpoint_steps=recipe.CHECKPOINT_STEPS,
-        evaluate=evaluate if held_out else None,
-        log=log_step,
-        save=kept.save,
-        is_stopping=interrupted.is_caught,
-      )
-  scores = (
-    {}
-    if log is None
-    else {
-      name.removeprefix(metrics_log.VALIDATION): value
-      for name, value in log.last.items()
-      if name.startswith(metrics_log.VALIDATION)
-    }
+  """The parameters at the end, and what the held-out pairs say of them."""
+  examples, held_out = splits
+  folder, metrics, events = (
+    output / name for name in (CHECKPOINTS, METRICS, EVENTS)
   )
-  return model_trainer.export(state), scores
-
-
-def _measure(
-  model_trainer: trainer.Trainer,
-  params: trainer.Params,
-  held_out: batches.Examples,
-) -> dict[str, float]:
-  return validation.measure(
-    model_trainer.score(params, held_out),
-    held_out.labels,
-    held_out.groups,
-    is_listwise=model_trainer.settings.loss == losses.RANKT5,
+  if engine != T5X:
+    return embedded_engine.run(
+      model_trainer,
+      examples,
+      held_out,
+      model_path,
+      checkpoint_steps=recipe.CHECKPOINT_STEPS,
+      checkpoint_dir=folder,
+      metrics=metrics,
+      events=events,
+    )
+  params = t5x_engine.run(
+    pairs_path,
+    model_path,
+    output,
+    recipe,
+    spec,
+    checkpoints=folder,
+    metrics=metrics,
+    events=events,
   )
+  if held_out is None:
+    return params, {}
+  placed = model_trainer.place(params)
+  return params, embedded_engine.measure(model_trainer, placed, held_out)
 
 
 def _list_size(recipe: recipe_lib.Recipe) -> int:
@@ -433,21 +374,6 @@ def _count_short_lists(
     )
   sizes = (examples.lists != batches.NO_EXAMPLE).sum(axis=1)
   return int((sizes < list_size).sum())
-
-
-def _begin(
-  model_trainer: trainer.Trainer,
-  kept: checkpoints.Checkpoints,
-  model_path: files.PathLike,
-) -> tuple[int, trainer.TrainState]:
-  """The newest checkpoint, or the model: a step, and the state after it."""
-  restored = kept.restore(model_trainer.abstract_state())
-  if restored:
-    _log.info('train: goes on after step %d', restored[0])
-    return restored
-  where = model_trainer.layout
-  _, params = convert.load(model_path, mesh=where.mesh, rules=where.rules)
-  return 0, model_trainer.init(params)
 
 
 def _count_epochs(
