@@ -26,6 +26,7 @@ def main() -> None:
   parser = argparse.ArgumentParser(allow_abbrev=False)
   side_by_side.add_flags(parser, config='t5_16m', peer_batch_sizes='16,64')
   parser.add_argument('--num_pairs', type=int, default=256)
+  parser.add_argument('--document_share', type=float, default=1)
   parser.add_argument('--batch_tokens', type=int, default=None)
   args = parser.parse_args()
   if args.alone:
@@ -43,7 +44,7 @@ def compare(args) -> dict[str, object]:
   """Runs ours and each batch size of the peer, by turns."""
   folder = side_by_side.folder(args)
   checkpoint = reranker_checkpoint.write(args.config, folder / args.config)
-  pairs = reranker_checkpoint.pairs(args.num_pairs)
+  pairs = reranker_checkpoint.pairs(args.num_pairs, args.document_share)
   files.write_jsonl(checkpoint / 'pairs.jsonl', pairs)
   ours = [
     sys.executable, '-m', 'benchmarks.score', f'--ours={checkpoint}',

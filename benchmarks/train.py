@@ -30,6 +30,7 @@ def main() -> None:
   side_by_side.add_flags(parser, config='t5_16m', peer_batch_sizes='8')
   parser.add_argument('--batch_size', type=int, default=8)
   parser.add_argument('--num_steps', type=int, default=8)
+  parser.add_argument('--document_share', type=float, default=1)
   parser.add_argument('--microbatch_tokens', type=int, default=None)
   parser.add_argument('--fixed', action='store_true', help='pad ours to 512')
   args = parser.parse_args()
@@ -46,7 +47,9 @@ def compare(args) -> side_by_side.Record:
   num_examples = args.num_steps * args.batch_size
   pairs = [
     pair | {'label': (number + 1) % 2}
-    for number, pair in enumerate(reranker_checkpoint.pairs(num_examples))
+    for number, pair in enumerate(
+      reranker_checkpoint.pairs(num_examples, args.document_share)
+    )
   ]
   path = checkpoint / 'train_pairs.jsonl'
   files.write_jsonl(path, pairs)

@@ -7,7 +7,12 @@ import sys
 import numpy as np
 import pytest
 
-from benchmarks import score, score_alone, side_by_side
+from benchmarks import (
+  reranker_checkpoint,
+  score,
+  score_alone,
+  side_by_side,
+)
 from inpars_tpu import files
 from tests import t5_checkpoints
 
@@ -21,6 +26,12 @@ def test_lengths_have_the_mean_of_real_pairs():
   assert {tokens[-1] for tokens in inputs} == {1}
   assert max(map(max, inputs)) < 50
   assert score_alone.random_inputs(101, vocab_size=50) == inputs
+
+
+def test_a_share_of_a_document_is_its_first_words():
+  text = 'a b c d e'
+  assert reranker_checkpoint.first_words(text, 1) == text
+  assert reranker_checkpoint.first_words(text, 0.5) == 'a b c'
 
 
 def test_the_scorer_alone_says_its_share_of_a_matrix_product(monkeypatch):
