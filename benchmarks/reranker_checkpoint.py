@@ -31,7 +31,7 @@ def pairs(num_pairs: int, document_share: float = 1) -> list[dict[str, str]]:
   Args:
     num_pairs: how many.
     document_share: of each document's words so much is kept, from its start:
-      0.54 makes pairs of 246 tokens on average, 1 of 390.
+      0.54 makes pairs of 247 tokens on average, 1 of 390.
   """
   folder = side_by_side.test_data() / 'data' / 'beir' / 'scifact'
   corpus = collection.Corpus(folder / 'corpus.jsonl')
