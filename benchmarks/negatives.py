@@ -19,7 +19,6 @@ import os
 import pathlib
 import random
 import shutil
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 
 from benchmarks import process, side_by_side, zipf
@@ -87,11 +86,18 @@ def write(
   files.write_jsonl(
     folder / 'filtered.jsonl',
     (
-      {'doc_id': doc_id, 'query': _query(text, draw), 'text': text}
+      {'doc_id': doc_id, 'query': query_of(text, draw), 'text': text}
       for doc_id, text in chosen
     ),
   )
   return {'documents': len(made), 'queries': num_queries}
+
+
+def query_of(text: str, draw: random.Random) -> str:
+  """Some words of a text, one after the other."""
+  words = text.split()
+  start = draw.randrange(max(1, len(words) - _QUERY_WORDS))
+  return ' '.join(words[start : start + _QUERY_WORDS])
 
 
 def compare(folder: pathlib.Path, args) -> side_by_side.Record:
@@ -99,7 +105,7 @@ def compare(folder: pathlib.Path, args) -> side_by_side.Record:
   made = folder / 'index'
   if not (made / 'manifest.json').exists():
     process.measure(
-      _inpars_tpu('index', corpus=folder / 'corpus.jsonl', output=made)
+      process.inpars_tpu('index', corpus=folder / 'corpus.jsonl', output=made)
     )
   commands = {'ours': lambda: run_ours(folder)}
   if peer := os.environ.get('INPARS_TPU_PEER_PYTHON'):
@@ -112,7 +118,7 @@ def run_ours(folder: pathlib.Path) -> side_by_side.Record:
   """Makes the pairs anew."""
   shutil.rmtree(folder / 'pairs', ignore_errors=True)
   return process.measure(
-    _inpars_tpu(
+    process.inpars_tpu(
       'negatives', queries=folder / 'filtered.jsonl',
       corpus=folder / 'corpus.jsonl', index=folder / 'index',
       output=folder / 'pairs',
@@ -195,19 +201,6 @@ def _agreement(folder, negatives: Mapping[int, str]) -> side_by_side.Record:
     'peer_run_lines': num_lines,
     'found_by_peer': round(num_found / len(negatives), 4),
   }
-
-
-def _query(text: str, draw: random.Random) -> str:
-  words = text.split()
-  start = draw.randrange(max(1, len(words) - _QUERY_WORDS))
-  return ' '.join(words[start : start + _QUERY_WORDS])
-
-
-def _inpars_tpu(verb: str, **flags: object) -> list[str]:
-  return [
-    sys.executable, '-m', 'inpars_tpu', verb,
-    *(f'--{name}={value}' for name, value in flags.items()),
-  ]  # fmt: skip
 
 
 if __name__ == '__main__':

@@ -1,4 +1,4 @@
-"""Time and memory of one command."""
+"""Commands, and the time and memory of one."""
 
 import os
 import pathlib
@@ -45,3 +45,11 @@ def measure(
     'cpu_seconds': used.ru_utime + used.ru_stime,
     'peak_rss_mb': used.ru_maxrss / 1024,  # Linux counts in KiB.
   }
+
+
+def inpars_tpu(verb: str, **flags: object) -> list[str]:
+  """The command line of a verb."""
+  return [
+    sys.executable, '-m', 'inpars_tpu', verb,
+    *(f'--{name}={value}' for name, value in flags.items()),
+  ]  # fmt: skip

@@ -134,6 +134,15 @@ DATASETS: Mapping[str, Dataset] = {
 }  # fmt: skip
 
 
+def parts(name: str) -> tuple[str, ...]:
+  """Folders below a dataset's with a test each: its forums, or itself, ('',).
+
+  parts('scifact') -> ('',); parts('cqadupstack') -> ('android', ...)
+  """
+  dataset = DATASETS.get(name)
+  return tuple(dataset.forums) if dataset and dataset.forums else ('',)
+
+
 def how_to_get(dataset: Dataset, data_dir: object) -> str:
   """What to do where a dataset is not there: one command, or whom to ask."""
   if dataset.is_public:

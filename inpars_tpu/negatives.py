@@ -6,13 +6,21 @@ and a query without any is dropped and counted.
 
 import itertools
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import tqdm
 from etils import epath
 
-from inpars_tpu import bm25, collection, errors, files, manifest, pairs
+from inpars_tpu import (
+  bm25,
+  collection,
+  errors,
+  files,
+  forums,
+  manifest,
+  pairs,
+)
 from inpars_tpu import filter as filter_lib
 from inpars_tpu import recipe as recipe_lib
 
@@ -47,7 +55,7 @@ def main(args) -> None:
 def mine(
   queries_path: files.PathLike,
   corpus_path: files.PathLike,
-  index: files.PathLike,
+  index: files.PathLike | Mapping[str, files.PathLike],
   output: files.PathLike,
   recipe: recipe_lib.Recipe,
   *,
@@ -59,7 +67,8 @@ def mine(
     queries_path: filtered.jsonl; where validation.jsonl is beside it, its
       queries become the split 'validation'.
     corpus_path: corpus.jsonl, for the texts of negatives.
-    index: an index directory, or pyserini:NAME.
+    index: an index directory, or pyserini:NAME; of a dataset of forums a
+      directory for each, and the corpus is their pool.
     output: the data directory; nothing is done where it is complete.
     recipe: of which SEED, BM25_K1, BM25_B, NEGATIVE_HITS and NUM_NEGATIVES
       are read.
@@ -79,7 +88,9 @@ def mine(
   }
   if _VALIDATION in paths:
     inputs['validation'] = paths[_VALIDATION]
-  if bm25.is_prebuilt(index):
+  if isinstance(index, Mapping):
+    inputs |= {f'index {forum}': path for forum, path in index.items()}
+  elif bm25.is_prebuilt(index):
     settings['index'] = str(index)
   else:
     inputs['index'] = files.must_exist(index, 'index')
@@ -93,8 +104,7 @@ def mine(
       {split: read_queries(path) for split, path in paths.items()}
     )
     corpus = collection.Corpus(corpus_path)
-    opened = bm25.open_index(index, k1=recipe.BM25_K1, b=recipe.BM25_B)
-    splits, counts = draw(opened, queries, corpus, recipe)
+    splits, counts = draw(_open(index, recipe), queries, corpus, recipe)
     _log.info('negatives: %s', _describe(counts))
     if not len(splits[_TRAIN]):
       raise errors.InputError(
@@ -155,7 +165,7 @@ def number(splits: dict[str, list[Query]]) -> dict[str, list[Query]]:
 
 
 def draw(
-  index: bm25.Index,
+  index: bm25.Index | forums.Indexes,
   splits: dict[str, list[Query]],
   corpus: collection.Corpus,
   recipe: recipe_lib.Recipe,
@@ -192,6 +202,14 @@ def draw(
     'dropped': {_NO_HITS: dropped},
     _FEWER: num_fewer,
   }
+
+
+def _open(index, recipe) -> bm25.Index | forums.Indexes:
+  if isinstance(index, Mapping):
+    return forums.Indexes(
+      {forum: _open(path, recipe) for forum, path in index.items()}
+    )
+  return bm25.open_index(index, k1=recipe.BM25_K1, b=recipe.BM25_B)
 
 
 class _Pairs(Sequence[pairs.Pair]):

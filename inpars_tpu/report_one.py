@@ -130,8 +130,10 @@ def _results(record, figures, price) -> Iterator[page.Block]:
       [_called(run), *(f'{values[m]:.4f}' for m in measures)]
       for run, values in record.metrics.items()
     ],
-    note='Means over all judged queries; one that a run leaves out counts 0.',
+    note=('Means over the forums of means' if _forums(record) else 'Means')
+    + ' over all judged queries; one that a run leaves out counts 0.',
   )  # fmt: skip
+  yield from _by_forum(record)
   yield from _versus(record, measures)
   ours = [
     (_called(run), values[MEASURE], 's2')
@@ -163,6 +165,24 @@ def _results(record, figures, price) -> Iterator[page.Block]:
     )
   else:
     yield page.Paragraph(f'Nothing published is known for {record.name}.')
+
+
+def _forums(record) -> list[str]:
+  return list(next(iter(record.metrics.values()), {}).get('forums', {}))
+
+
+def _by_forum(record) -> Iterator[page.Table]:
+  """The main measure of each forum, where the dataset is forums."""
+  names = _forums(record)
+  if names:
+    yield page.Table(
+      f'{MEASURE} of each forum', ['forum', *map(_called, record.metrics)],
+      [
+        [name, *(f'{values["forums"][name][MEASURE]:.4f}'
+                 for values in record.metrics.values())]
+        for name in names
+      ],
+    )  # fmt: skip
 
 
 def _facts(record, price) -> Iterator[tuple[str, str, str]]:

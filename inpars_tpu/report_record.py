@@ -13,7 +13,7 @@ from typing import Any
 
 from etils import epath
 
-from inpars_tpu import collection, files, manifest
+from inpars_tpu import collection, files, forums, manifest
 
 RUN_NAMES = {
   'bm25': 'BM25',
@@ -35,6 +35,8 @@ TESTING = {
   'reranked.trec': 'rerank after',
   'metrics.json': 'evaluate',
 }
+# Where a dataset is forums: what each of them has in a folder of its own.
+_OF_FORUM = ('index', 'bm25.trec', 'reranked_base.trec', 'reranked.trec')
 NUM_RANDOM, NUM_WORST = 20, 10
 
 
@@ -92,12 +94,16 @@ def read(folder: epath.Path) -> Record:
     InputError: a complete output that is malformed.
   """
   stages, begun, missing = {}, [], []
+  names = forums.names(folder / forums.POOL_NAME)
   for output, verb in (MAKING | TESTING).items():
-    path = folder / output
-    record = manifest.read(path) if path.exists() else None
-    if record:
-      stages[verb] = record
-    elif _is_begun(folder, output):
+    own = names if output in _OF_FORUM and names else ['']
+    places = {name: folder / name for name in own}
+    records = {n: _read_manifest(place / output) for n, place in places.items()}
+    if all(records.values()):
+      stages[verb] = _combine(records)
+    elif any(records.values()) or any(
+      _is_begun(place, output) for place in places.values()
+    ):
       begun.append(verb)
     else:
       missing.append(verb)
@@ -111,7 +117,7 @@ def read(folder: epath.Path) -> Record:
     missing=missing,
     metrics=metrics,
     per_query=_read_json(folder / 'metrics.per_query.json'),
-    questions=_questions(stages),
+    questions=_questions(stages, names),
     tokens=_count_tokens(folder / 'queries'),
     kept=_read_kept(
       folder / 'filtered.jsonl',
@@ -128,13 +134,50 @@ def untrained(folder: epath.Path) -> list[str]:
   found = []
   for output, role in (('queries', 'generator'), ('.', 'reranker')):
     path = folder / output
-    record = (manifest.read(path) if path.exists() else None) or {'inputs': {}}
+    record = _read_manifest(path) or {'inputs': {}}
     model = record['inputs'].get('model')
     if model and epath.Path(model['path']).exists():
       origin = manifest.read(model['path'])
       if origin and origin['command'] == 'init':
         found.append(role)
   return found
+
+
+def _read_manifest(path: epath.Path) -> dict[str, Any] | None:
+  return manifest.read(path) if path.exists() else None
+
+
+def _combine(records: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+  """One manifest of the forums' ('': of no forum): seconds, counts are sums.
+
+  Settings, versions and devices are those of the first, as they are of all.
+  """
+  if '' in records:
+    return dict(records[''])
+  first, *others = records.values()
+  counts = first['counts']
+  for record in others:
+    counts = _add(counts, record['counts'])
+  inputs = {
+    f'{name} of {forum}': source
+    for forum, record in records.items()
+    for name, source in record['inputs'].items()
+  }
+  seconds = sum(record['seconds'] for record in records.values())
+  return {**first, 'inputs': inputs, 'counts': counts, 'seconds': seconds}
+
+
+def _add(first: Any, second: Any) -> Any:
+  """_add({'in': 1, 'dropped': {'x': 2}}, {'in': 4, 'dropped': {'y': 3}}) ->
+  {'in': 5, 'dropped': {'x': 2, 'y': 3}}"""
+  if not isinstance(first, dict):
+    return first + second
+  return {
+    key: _add(first[key], second[key])
+    if key in first and key in second
+    else first.get(key, second.get(key))
+    for key in first | second
+  }
 
 
 def _setting(stages, name: str, otherwise: Any) -> Any:
@@ -157,12 +200,22 @@ def _read_json(path: epath.Path) -> dict[str, Any]:
   return files.read_json(path, 'metrics') if path.exists() else {}
 
 
-def _questions(stages: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+def _questions(
+  stages: Mapping[str, Mapping[str, Any]], names: Sequence[str]
+) -> dict[str, str]:
   """The test queries' texts, where their file is still where it was."""
   for verb in ('rerank after', 'rerank before', 'search'):
-    source = stages.get(verb, {'inputs': {}})['inputs'].get('queries')
-    if source and epath.Path(source['path']).exists():
-      return collection.read_queries(source['path'])
+    inputs = stages.get(verb, {'inputs': {}})['inputs']
+    sources = {
+      name: inputs.get(f'queries of {name}' if name else 'queries')
+      for name in names or ('',)
+    }
+    if all(s and epath.Path(s['path']).exists() for s in sources.values()):
+      return {
+        forums.join(name, query_id) if name else query_id: text
+        for name, source in sources.items()
+        for query_id, text in collection.read_queries(source['path']).items()
+      }
   return {}
 
 

@@ -7,6 +7,7 @@ skips what it finds complete, and resumes what was cut off.
 import dataclasses
 import logging
 import os
+from collections.abc import Mapping
 
 from etils import epath
 
@@ -18,6 +19,7 @@ from inpars_tpu import (
   evaluate,
   files,
   filter,  # The stage, not the builtin.
+  forums,
   generate,
   index,
   monot5,
@@ -65,13 +67,21 @@ def run(plan: Plan) -> None:
       refuse; or a stage's output that was made with other settings.
   """
   folder = find_dataset(plan.dataset, plan.data_dir)
-  has_test = (folder / 'qrels' / 'test.tsv').exists()
-  check(plan, folder, has_test)
+  parts = {name: folder / name for name in beir.parts(folder.name)}
+  has_test = any((p / 'qrels' / 'test.tsv').exists() for p in parts.values())
+  check(plan, parts, has_test)
   work = epath.Path(plan.work_dir) / folder.name
   work.mkdir(parents=True, exist_ok=True)
-  _make_reranker(plan, folder, work)
+  _make_reranker(plan, parts, work)
   if has_test:
-    _test(plan, folder, work)
+    for name, part in parts.items():
+      _test(plan, part, work / name, work / 'model')
+    if is_forums(parts):
+      forums.average(
+        {name: work / name for name in parts},
+        work / 'metrics.json',
+        seed=plan.recipe.only('SEED')['SEED'],
+      )
   page = _report(work)
   for role in report.untrained(work):
     print(f'The {role} had random, untrained weights.')
@@ -96,13 +106,13 @@ def find_dataset(dataset: str, data_dir: files.PathLike) -> epath.Path:
   """
   candidates = (epath.Path(dataset), epath.Path(data_dir) / dataset)
   for folder in candidates:
-    if (folder / 'corpus.jsonl').exists():
-      # Its name is the dataset's: '.' and '..' have none.
-      is_remote = '://' in str(folder)
-      return folder if is_remote else epath.Path(os.path.abspath(folder))
+    parts = beir.parts(_named(folder).name)
+    if any((folder / part / 'corpus.jsonl').exists() for part in parts):
+      return _named(folder)
   for folder in candidates:
     if folder.exists():
-      raise errors.InputError(f'{folder} has no corpus.jsonl')
+      first = epath.Path(beir.parts(_named(folder).name)[0])
+      raise errors.InputError(f'{folder} has no {first / "corpus.jsonl"}')
   if dataset in beir.DATASETS:
     raise errors.InputError(
       f'{dataset} is not in {data_dir}: '
@@ -113,20 +123,25 @@ def find_dataset(dataset: str, data_dir: files.PathLike) -> epath.Path:
   raise errors.unknown('dataset', dataset, beir.DATASETS)
 
 
-def check(plan: Plan, folder: epath.Path, has_test: bool) -> None:
+def _named(folder: epath.Path) -> epath.Path:
+  """Its name is the dataset's: '.' and '..' have none."""
+  is_remote = '://' in str(folder)
+  return folder if is_remote else epath.Path(os.path.abspath(folder))
+
+
+def check(plan: Plan, parts: Mapping[str, epath.Path], has_test: bool) -> None:
   """Reads all that a run reads, as far as is needed to know that it will do."""
-  dataset = beir.DATASETS.get(folder.name)
-  if dataset is not None and dataset.forums:
+  if is_forums(parts) and plan.first_stage_run:
     raise errors.InputError(
-      f'{folder.name} is {len(dataset.forums)} forums with a table of their '
-      'own, which this version does not run together; give one forum: '
-      f'--dataset={folder}/{next(iter(dataset.forums))}'
+      '--first_stage_run is of one collection, and this is '
+      f'{len(parts)} forums with a run each; leave it out'
     )
-  corpus = collection.Corpus(folder / 'corpus.jsonl')
-  if has_test:
-    path = folder / 'qrels' / 'test.tsv'
-    queries = collection.read_queries(folder / 'queries.jsonl')
-    collection.check_qrels(path, collection.read_qrels(path), queries, corpus)
+  for folder in parts.values():
+    corpus = collection.Corpus(folder / 'corpus.jsonl')
+    if has_test:
+      path = folder / 'qrels' / 'test.tsv'
+      queries = collection.read_queries(folder / 'queries.jsonl')
+      collection.check_qrels(path, collection.read_qrels(path), queries, corpus)
   generate.check(plan.generator, plan.recipe, plan.data_dir)
   for model in {plan.reranker, plan.filter_model} - {None}:
     monot5.check(model, label_words=plan.label_words)
@@ -136,9 +151,21 @@ def check(plan: Plan, folder: epath.Path, has_test: bool) -> None:
     trec.read_run(plan.first_stage_run)
 
 
-def _make_reranker(plan: Plan, folder: epath.Path, work: epath.Path) -> None:
+def is_forums(parts: Mapping[str, epath.Path]) -> bool:
+  """Whether these are the forums of a dataset, and not the dataset itself."""
+  return '' not in parts
+
+
+def _make_reranker(
+  plan: Plan, parts: Mapping[str, epath.Path], work: epath.Path
+) -> None:
   """corpus -> documents -> queries -> filtered -> pairs -> model."""
-  recipe, corpus = plan.recipe, folder / 'corpus.jsonl'
+  recipe = plan.recipe
+  if is_forums(parts):
+    corpus = work / forums.POOL_NAME
+    forums.pool(parts, corpus)
+  else:
+    corpus = parts[''] / 'corpus.jsonl'
   sample.sample(corpus, work / 'documents.jsonl', recipe)
   generate.generate(
     work / 'documents.jsonl',
@@ -155,14 +182,18 @@ def _make_reranker(plan: Plan, folder: epath.Path, work: epath.Path) -> None:
     model=plan.filter_model or plan.reranker,
     label_words=plan.label_words,
   )
-  index.index_corpus(corpus, work / 'index', language=plan.language)
+  indexes = {name: work / name / 'index' for name in parts}
+  for name, path in indexes.items():
+    index.index_corpus(
+      parts[name] / 'corpus.jsonl', path, language=plan.language
+    )
   negatives.mine(
     work / 'filtered.jsonl',
     corpus,
-    work / 'index',
+    indexes if is_forums(parts) else indexes[''],
     work / 'pairs',
     recipe,
-    name=folder.name,
+    name=work.name,
   )
   train.train(
     work / 'pairs',
@@ -174,7 +205,9 @@ def _make_reranker(plan: Plan, folder: epath.Path, work: epath.Path) -> None:
   )
 
 
-def _test(plan: Plan, folder: epath.Path, work: epath.Path) -> None:
+def _test(
+  plan: Plan, folder: epath.Path, work: epath.Path, trained: epath.Path
+) -> None:
   """Test queries -> first stage -> reranked before and after -> metrics."""
   recipe = plan.recipe
   queries, qrels = folder / 'queries.jsonl', folder / 'qrels' / 'test.tsv'
@@ -192,7 +225,7 @@ def _test(plan: Plan, folder: epath.Path, work: epath.Path) -> None:
   runs = [first_stage]
   for name, model in (
     ('reranked_base', plan.reranker),
-    ('reranked', work / 'model'),
+    ('reranked', trained),
   ):
     runs.append(work / f'{name}.trec')
     rerank.rerank(
