@@ -129,11 +129,14 @@ class Layout:
     return sharding.of_param(config, path, self.mesh, self.rules)
 
 
-def microbatch_tokens() -> int:
-  """Input tokens of one part of a microbatch that suit the device."""
-  return MICROBATCH_TOKENS.get(
-    jax.default_backend(), _MICROBATCH_TOKENS_ELSEWHERE
-  )
+def microbatch_tokens(backend: str | None = None) -> int:
+  """Input tokens of one part of a microbatch that suit the device.
+
+  Args:
+    backend: of another device than this process's.
+  """
+  backend = backend or jax.default_backend()
+  return MICROBATCH_TOKENS.get(backend, _MICROBATCH_TOKENS_ELSEWHERE)
 
 
 def choose(
@@ -168,6 +171,42 @@ def choose(
       divide: heads, embedding dimensions, the batch.
   """
   num_devices = jax.device_count()
+  shape, chosen = choose_parts(
+    config,
+    num_devices,
+    device.here(),
+    dtype=dtype,
+    batch_size=batch_size,
+    list_size=list_size,
+    mesh=mesh,
+    shard_params=shard_params,
+    scan_layers=scan_layers,
+    remat=remat,
+  )
+  if num_devices == 1:
+    return chosen
+  made = mesh_lib.make(shape, jax.devices())
+  return dataclasses.replace(chosen, mesh=made)
+
+
+def choose_parts(
+  config: config_lib.T5Config,
+  num_devices: int,
+  on: device.Device,
+  *,
+  dtype: str,
+  batch_size: int,
+  list_size: int = 1,
+  mesh: str | None = None,
+  shard_params: bool | None = None,
+  scan_layers: bool | None = None,
+  remat: bool | None = None,
+) -> tuple[mesh_lib.Shape, Layout]:
+  """What `choose` chooses on so many devices of any kind.
+
+  Returns:
+    The shape of the mesh, and the layout, still without one.
+  """
   text = mesh or f'data={num_devices}'
   sharding.check(config, text, num_devices)
   shape = mesh_lib.parse(text, num_devices)
@@ -193,13 +232,18 @@ def choose(
     (
       option
       for option in options
-      if needed_bytes(config, shape, *option, dtype=dtype)
-      <= _SHARE * device.memory_bytes()
+      if needed_bytes(
+        config,
+        shape,
+        *option,
+        dtype=dtype,
+        num_tokens=microbatch_tokens(on.backend),
+      )
+      <= _SHARE * on.memory_bytes
     ),
     options[-1],
   )
-  return Layout(
-    mesh=mesh_lib.make(shape, jax.devices()) if num_devices > 1 else None,
+  return shape, Layout(
     shards_params=is_sharded and shape.data > 1,
     scan_layers=scan_layers,
     remat=is_remat,

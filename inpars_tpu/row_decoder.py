@@ -57,14 +57,28 @@ def make_mesh(
     InputError: a mesh that is not of all devices, or does not divide the heads.
   """
 
-  def fits(shape: mesh_lib.Shape) -> bool:
-    return device.is_enough(
-      _fit_part(config, dtype, weight_bytes, shape, _USUAL_SLOTS)
-    )
-
   num_devices = jax.local_device_count()
-  shape = mesh_lib.resolve(text, num_devices, sharding.counts(config), fits)
+  shape = choose_shape(
+    text, config, dtype, weight_bytes, num_devices, device.here()
+  )
   return mesh_lib.make(shape) if num_devices > 1 else None
+
+
+def choose_shape(
+  text: str | None,
+  config: config_lib.GPTJConfig,
+  dtype: jnp.dtype,
+  weight_bytes: int,
+  num_devices: int,
+  on: device.Device,
+) -> mesh_lib.Shape:
+  """The shape of `make_mesh`, on so many devices of any kind."""
+
+  def fits(shape: mesh_lib.Shape) -> bool:
+    num_rows = fit_part(config, dtype, weight_bytes, shape, _USUAL_SLOTS, on)
+    return device.is_enough(num_rows, on)
+
+  return mesh_lib.resolve(text, num_devices, sharding.counts(config), fits)
 
 
 def num_filled(num_rows: int, backend: str) -> int:
@@ -130,7 +144,7 @@ class RowDecoder:
     if batch_size:
       return -(-batch_size // num_parts) * num_parts
     num_slots = _num_prompt_slots(built) + max_new_tokens
-    return num_parts * _fit_part(
+    return num_parts * fit_part(
       self._config, self._dtype, self._weight_bytes, self.shape, num_slots
     )
 
@@ -246,11 +260,29 @@ def _num_prompt_slots(built: prompt_tokens.Prompts) -> int:
   return built.buckets[-1] if built.buckets else 0
 
 
-def _fit_part(config, dtype, weight_bytes, shape, num_slots: int) -> int:
-  """Rows of one part of a batch whose cache and logits fit the memory."""
+def fit_part(
+  config: config_lib.GPTJConfig,
+  dtype: jnp.dtype,
+  weight_bytes: int,
+  shape: mesh_lib.Shape,
+  num_slots: int,
+  on: device.Device | None = None,
+) -> int:
+  """Rows of one part of a batch whose cache and logits fit the memory.
+
+  Args:
+    config: sizes.
+    dtype: of the cache.
+    weight_bytes: of all weights.
+    shape: of the mesh.
+    num_slots: cache positions of a row.
+    on: the devices; None: this process's.
+  """
   position_bytes = 2 * config.model_dim * config.num_layers * dtype.itemsize
   row_bytes = num_slots * position_bytes + 4 * config.vocab_size
-  return device.fit_rows(row_bytes / shape.model, weight_bytes / shape.model)
+  return device.fit_rows(
+    row_bytes / shape.model, weight_bytes / shape.model, on
+  )
 
 
 def _ended(index: int, rows: decode.Rows, row: int) -> Ended:

@@ -38,14 +38,20 @@ class Batch(NamedTuple):
   length: int  # Tokens of a row.
 
 
-def default_batch_tokens() -> int:
-  """Encoder tokens of a batch, or of a part of one, that suit the device."""
-  return _BATCH_TOKENS.get(jax.default_backend(), _BATCH_TOKENS_ELSEWHERE)
+def default_batch_tokens(backend: str | None = None) -> int:
+  """Encoder tokens of a batch, or of a part of one, that suit the device.
+
+  Args:
+    backend: of another device than this process's.
+  """
+  backend = backend or jax.default_backend()
+  return _BATCH_TOKENS.get(backend, _BATCH_TOKENS_ELSEWHERE)
 
 
-def default_bucket_tokens() -> int:
+def default_bucket_tokens(backend: str | None = None) -> int:
   """What padded lengths are multiples of, to suit the device."""
-  return _BUCKET_TOKENS.get(jax.default_backend(), _BUCKET_TOKENS_ELSEWHERE)
+  backend = backend or jax.default_backend()
+  return _BUCKET_TOKENS.get(backend, _BUCKET_TOKENS_ELSEWHERE)
 
 
 def make_mesh(
@@ -70,18 +76,41 @@ def make_mesh(
     InputError: as `mesh.parse` and `mesh.check`.
   """
 
+  num_devices = jax.local_device_count()
+  shape = choose_shape(
+    config,
+    text,
+    num_devices,
+    device.here(),
+    weight_bytes=weight_bytes,
+    dtype=dtype,
+    batch_tokens=batch_tokens,
+  )
+  return mesh_lib.make(shape) if num_devices > 1 else None
+
+
+def choose_shape(
+  config: config_lib.T5Config,
+  text: str | None,
+  num_devices: int,
+  on: device.Device,
+  *,
+  weight_bytes: int,
+  dtype: str,
+  batch_tokens: int | None = None,
+) -> mesh_lib.Shape:
+  """The shape of `make_mesh`, on so many devices of any kind."""
+
   def fits(shape: mesh_lib.Shape) -> bool:
-    part_tokens = default_batch_tokens()
+    part_tokens = default_batch_tokens(on.backend)
     if batch_tokens:
       part_tokens = -(-batch_tokens // shape.data)
     needed = weight_bytes + sharding.temporary_bytes(
       config, part_tokens, jnp.dtype(dtype)
     )
-    return needed / shape.model <= _SHARE * device.memory_bytes()
+    return needed / shape.model <= _SHARE * on.memory_bytes
 
-  num_devices = jax.local_device_count()
-  shape = mesh_lib.resolve(text, num_devices, sharding.counts(config), fits)
-  return mesh_lib.make(shape) if num_devices > 1 else None
+  return mesh_lib.resolve(text, num_devices, sharding.counts(config), fits)
 
 
 def plan_batches(
