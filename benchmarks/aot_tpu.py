@@ -5,15 +5,15 @@
 One JSON line: bytes of a core, operations by XLA's count against the hand
 count of `inpars_tpu.flops`, seconds of compiling. Nothing is run and no weights
 are made. A program that does not fit prints the compiler's reason, and exits 1.
-`make compiler` installs the compiler; see tpu_compiler.
+`make compiler` installs the compiler; see inpars_tpu/tpu_compiler.py.
 """
 
 import argparse
 import json
 import sys
 
-from benchmarks import aot_generate, aot_score, aot_train, tpu_compiler
-from inpars_tpu import errors
+from benchmarks import aot_generate, aot_score, aot_train
+from inpars_tpu import errors, tpu_compiler
 
 # Each has add_flags(parser), and measure(args, devices) of what it compiles.
 PROGRAMS = {
@@ -35,8 +35,8 @@ def main() -> None:
   for name, program in PROGRAMS.items():
     program.add_flags(parser.add_argument_group(f'--program={name}'))
   args = parser.parse_args()
-  devices = tpu_compiler.tpu_devices(args.topology)
   try:
+    devices = tpu_compiler.tpu_devices(args.topology)
     found = PROGRAMS[args.program].measure(args, devices)
   except errors.InputError as error:
     sys.exit(str(error))

@@ -12,12 +12,9 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks import aot_score, tpu_compiler
-from inpars_tpu import flops, layout, trainer
+from benchmarks import aot_score
+from inpars_tpu import layout, tpu_compiler, tpu_programs, trainer
 from inpars_tpu import mesh as mesh_lib
-
-_NUM_TARGETS = 2  # The label word and </s>.
-_LABEL_IDS = (6_136, 1_176)  # T5's false and true.
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -41,7 +38,7 @@ def measure(args: argparse.Namespace, devices: Sequence[Any]) -> dict[str, Any]:
     shape.data * (layout.MICROBATCH_TOKENS['tpu'] // args.train_tokens),
     args.batch_size,
   )
-  programs = trainer.Trainer(
+  programs = tpu_programs.train(
     config,
     trainer.Settings(
       seed=1,
@@ -53,30 +50,18 @@ def measure(args: argparse.Namespace, devices: Sequence[Any]) -> dict[str, Any]:
       dtype=args.dtype,
       max_input_tokens=args.train_tokens,
     ),
-    _LABEL_IDS,
+    num_rows,
+    args.train_tokens,
     layout.Layout(
       mesh=mesh_lib.make(shape, devices),
       shards_params=not args.whole_params,
       scan_layers=not args.unrolled,
       remat=not args.no_remat,
     ),
-  ).programs(num_rows, args.train_tokens, _NUM_TARGETS)
-  hand_flops = {
-    'accumulate': num_rows
-    * flops.train_pair(config, args.train_tokens, _NUM_TARGETS),
-    'update': 0,
-  }
+  )
   found: dict[str, Any] = {}
-  for name, (function, arguments) in programs.items():
-    found[name] = tpu_compiler.measure(
-      tpu_compiler.Program(
-        function,
-        arguments,
-        hand_flops[name],
-        is_counted_whole=args.unrolled and name == 'accumulate',
-      ),
-      len(devices),
-    )
+  for name, program in programs.items():
+    found[name] = tpu_compiler.measure(program, len(devices))
     if 'error' in found[name]:
       return found | {'error': found[name]['error']}
   return found | {

@@ -11,8 +11,7 @@ import sys
 import jax.numpy as jnp
 import pytest
 
-from benchmarks import tpu_compiler
-from inpars_tpu import init, layout, mesh
+from inpars_tpu import init, layout, mesh, tpu_compiler
 from inpars_tpu.t5 import config as t5_config
 from inpars_tpu.t5 import sharding
 
@@ -46,6 +45,14 @@ def test_score_on_a_v3_8():
   assert 1.0 < estimate / found['temporary_bytes'] < 1.5
   assert 1.0 < found['flops_ratio'] < 1.05
   assert found['output_bytes'] < 4_096  # 32 scores in a tile.
+
+
+def test_score_on_a_v4_of_one_device_a_chip():
+  found = compile_for_tpu(
+    '--program=score', '--num_layers=1', '--topology=v4:2x2x1',
+    '--batch_tokens=16384',
+  )  # fmt: skip
+  assert (found['device'], found['num_cores']) == ('TPU v4', 4)
 
 
 def test_what_does_not_fit_says_by_how_much():

@@ -1,13 +1,14 @@
 """The TPU's compiler, on a machine without a TPU.
 
 The compiler is libtpu, for Linux on x86_64, of a version that suits jax's.
-`make test` installs it in a folder that jax does not see: where it can be
+`make compiler` installs it in a folder that jax does not see: where it can be
 imported, every jax process loads it, asks a metadata server for a TPU and
 complains. TPU_LIBRARY_PATH names another libtpu.so.
 """
 
 import os
 import pathlib
+import re
 import sys
 import time
 import types
@@ -16,6 +17,13 @@ from typing import Any, NamedTuple
 
 import jax
 from jax.experimental import topologies
+
+from inpars_tpu import errors
+
+# Of a v4 two cores are one device, as jax has them on the machine itself; its
+# compiler has to be told.
+_MEGACORE = re.compile('v4:')
+_CHIPS_PER_HOST = {'1x1': (1, 1, 1), '2x4': (2, 4, 1)}  # Where not 2 x 2.
 
 
 class Program(NamedTuple):
@@ -30,10 +38,20 @@ class Program(NamedTuple):
 
 
 def tpu_devices(topology: str) -> list[Any]:
-  """The cores of a TPU that is not there, for the compiler alone."""
+  """The devices of a TPU that is not there, for the compiler alone.
+
+  Args:
+    topology: its family and how its chips lie: 'v3:2x2', 'v4:2x2x1'.
+
+  Raises:
+    InputError: no compiler.
+  """
   library = libtpu_path()
   if not library.is_file():
-    sys.exit(f'{library}: no libtpu; `make compiler` installs it')
+    raise errors.InputError(
+      f'{library}: no libtpu, the compiler of TPUs; `make compiler` installs '
+      'it, or TPU_LIBRARY_PATH names another'
+    )
   jax.config.update('jax_platforms', 'cpu')
   os.environ.update(
     TPU_LIBRARY_PATH=str(library),
@@ -45,8 +63,14 @@ def tpu_devices(topology: str) -> list[Any]:
     # Compiling takes no TPU, so others may compile at the same time.
     ALLOW_MULTIPLE_LIBTPU_LOAD='1',
   )
+  options: dict[str, Any] = {}
+  if _MEGACORE.match(topology):
+    options['chip_config_name'] = 'megacore'
+  bounds = _CHIPS_PER_HOST.get(topology.partition(':')[2])
+  if bounds:
+    options['chips_per_host_bounds'] = bounds
   described = topologies.get_topology_desc(
-    platform='tpu', topology_name=topology
+    platform='tpu', topology_name=topology, **options
   )
   return described.devices
 
