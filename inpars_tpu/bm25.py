@@ -17,8 +17,9 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
+from etils import epath
 
-from inpars_tpu import bm25_java, collection, errors, files, trec
+from inpars_tpu import bm25_java, collection, errors, files, stores, trec
 
 PREBUILT = 'pyserini:'  # --index=pyserini:NAME is one that Anserini publishes.
 DEFAULT_LANGUAGE = 'en'
@@ -46,7 +47,8 @@ def build_index(
 
   Args:
     corpus: path of corpus.jsonl, or the same opened.
-    index_dir: a local directory, made where it does not exist.
+    index_dir: a directory, made where it does not exist. Lucene's files are
+      made on a local disk, and go up into a store when they are whole.
     language: Anserini's two-letter code of the analyzer; it is kept beside
       the index, so that queries are analyzed alike.
 
@@ -57,11 +59,22 @@ def build_index(
     InputError: what `collection.Corpus` raises, an unknown language, nothing
       to index, no Java.
   """
-  java = bm25_java.start()
   check(language)
-  index_dir = _local(index_dir)
   if not isinstance(corpus, collection.Corpus):
     corpus = collection.Corpus(corpus)
+  if not stores.is_remote(index_dir):
+    return _build(corpus, _absolute(index_dir), language)
+  for old in epath.Path(index_dir).glob('segments_*'):
+    old.unlink()
+  with stores.local_writer(index_dir) as folder:  # segments_N goes up last.
+    counts = _build(corpus, _absolute(folder), language)
+  return counts
+
+
+def _build(
+  corpus: collection.Corpus, index_dir: pathlib.Path, language: str
+) -> dict[str, int]:
+  java = bm25_java.start()
   work_dir = index_dir / 'building'
   shutil.rmtree(work_dir, ignore_errors=True)  # Of a call that was killed.
   # A folder of its own: Anserini reads every file beside the corpus too.
@@ -101,7 +114,7 @@ def open_index(
   """Opens an index of ours, any other of Anserini, or pyserini:NAME.
 
   Args:
-    index_dir: a local directory, or the name of a prebuilt index, which is
+    index_dir: a directory, or the name of a prebuilt index, which is
       downloaded when it is first used.
     k1: BM25's saturation of term frequency.
     b: BM25's length normalisation, 0 to 1.
@@ -118,7 +131,7 @@ def open_index(
     )
   else:
     files.must_exist(index_dir, 'index')
-  return Index(_local(index_dir), k1, b, language)
+  return Index(_absolute(stores.local(index_dir)), k1, b, language)
 
 
 def is_prebuilt(index: files.PathLike) -> bool:
@@ -331,9 +344,7 @@ def _read_language(index_dir: pathlib.Path) -> str:
   return files.read_json(path, 'analyzer of the index')['language']
 
 
-def _local(path: files.PathLike) -> pathlib.Path:
-  if '://' in os.fspath(path):
-    raise errors.InputError(f'{path}: a Lucene index must be on a local disk')
+def _absolute(path: files.PathLike) -> pathlib.Path:
   return pathlib.Path(os.path.abspath(path))
 
 

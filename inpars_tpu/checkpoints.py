@@ -14,7 +14,7 @@ import jax
 import orbax.checkpoint as ocp
 from etils import epath
 
-from inpars_tpu import errors, files
+from inpars_tpu import errors, files, stores
 
 _log = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ class Checkpoints:
   """The newest states of one training, by step. Use it in a `with`."""
 
   def __init__(self, directory: files.PathLike):
-    if '://' not in os.fspath(directory):
+    if not stores.is_remote(directory):
       directory = os.path.abspath(directory)  # Orbax wants it so.
     self._directory = epath.Path(directory)
     self._manager = ocp.CheckpointManager(
@@ -91,7 +91,7 @@ class Checkpoints:
 
   def _check_room(self, num_bytes: int) -> None:
     """Before Orbax begins: it would leave its threads in a bad way."""
-    is_local = '://' not in os.fspath(self._directory)
+    is_local = not stores.is_remote(self._directory)
     if is_local and shutil.disk_usage(self._directory).free < num_bytes:
       raise self._no_room()
 

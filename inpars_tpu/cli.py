@@ -48,6 +48,8 @@ def main(argv: Sequence[str]) -> int:
   except OSError as error:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
       return _fail(f'no space left on the disk: {error.filename}', FAILED)
+    if error.errno is None:  # gcsfs's.
+      return _fail(error, FAILED)
     if isinstance(error, FileNotFoundError | PermissionError):
       return _fail(f'{error.strerror}: {error.filename}', WRONG_INPUT)
     raise
@@ -107,8 +109,19 @@ def _run_verb(name: str, argv: Sequence[str]) -> int:
   args = parse(name, argv)
   _log_to_stderr()
   _keep_compiled_programs()
+  _check_stores(args)
   importlib.import_module(verb.module).main(args)
   return DONE
+
+
+def _check_stores(args: argparse.Namespace) -> None:
+  """That a gs:// flag can be reached at all, before anything else is."""
+  values = [v for v in vars(args).values() if isinstance(v, str)]
+  for value in values:
+    if value.startswith('gs://'):
+      from inpars_tpu import stores  # epath, which help need not wait for.
+
+      stores.check(value)
 
 
 def _log_to_stderr() -> None:

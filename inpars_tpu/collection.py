@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from inpars_tpu import errors, files
+from inpars_tpu import errors, files, stores
 
 _log = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ def must_be_corpus(path: files.PathLike) -> epath.Path:
   if is_pipe(path):
     what = 'a pipe'
   else:
-    with path.open('rb') as stream:
+    with stores.local(path).open('rb') as stream:
       if stream.read(4).startswith(_COMPRESSED):
         what = 'compressed'
   if what:
@@ -101,8 +101,8 @@ class Corpus:
       array.array('q'),
       array.array('q'),
     )
-    offset = 0
-    with self.path.open('rb') as stream:
+    offset, file = 0, stores.local(path)
+    with file.open('rb') as stream:
       for number, line in enumerate(stream, 1):
         text = files.decode_line(self.path, number, line)
         if text is not None:
@@ -113,7 +113,7 @@ class Corpus:
         offset += len(line)
     if not offsets:
       raise errors.InputError(f'{self.path}: no documents')
-    self._stream = self.path.open('rb')
+    self._stream = file.open('rb')
     weakref.finalize(self, self._stream.close)
     self._offsets = np.asarray(offsets)  # [N] int64
     self.num_chars = np.asarray(lengths)  # [N] int64, of the raw text.

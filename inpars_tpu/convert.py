@@ -206,7 +206,7 @@ def _settings(spec: monot5.RerankerSpec) -> dict[str, Any]:
 
 
 def _copy(source: epath.Path, target: epath.Path, name: str) -> None:
-  (source / name).copy(target / name, overwrite=True)
+  files.copy(source / name, target / name)
 
 
 def _write_hf(

@@ -50,7 +50,10 @@ def main(args) -> None:
       f'not {" and ".join(f"--{name}" for name in given) or "none"}'
     )
   if '://' in args.data_dir:
-    raise errors.InputError(f'--data_dir={args.data_dir}: not a local folder')
+    raise errors.InputError(
+      f'--data_dir={args.data_dir}: not a local folder; download to one, then '
+      f'gcloud storage cp -r FOLDER/* {args.data_dir}'
+    )
   for flag in ('zip', 'server'):
     if getattr(args, flag) and not args.dataset:
       raise errors.InputError(f'--{flag} goes with --dataset')

@@ -93,6 +93,11 @@ def run(
         progress.set_postfix(loss=f'{record["loss"]:.4f}', refresh=False)
         progress.update()
 
+      def save(step: int, state: trainer.TrainState) -> None:
+        if log:
+          log.sync()
+        kept.save(step, state)
+
       state = trainer.fit(
         model_trainer,
         state,
@@ -101,7 +106,7 @@ def run(
         checkpoint_steps=checkpoint_steps,
         evaluate=evaluate if held_out else None,
         log=log_step,
-        save=kept.save,
+        save=save,
         is_stopping=interrupted.is_caught,
       )
   return model_trainer.export(state), _scores(log.last) if log else {}

@@ -1,7 +1,7 @@
 """Files that are whole or absent, and JSON lines that say where they are wrong.
 
 Knows no file of the method; `collection`, `trec` and `manifest` do.
-Paths may be local or `gs://` (etils.epath).
+Paths may be local or `gs://` (etils.epath); what a store lacks is in `stores`.
 """
 
 import contextlib
@@ -9,13 +9,15 @@ import hashlib
 import json
 import os
 import re
+import shutil
+import tempfile
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, BinaryIO
 
 from etils import epath
 
-from inpars_tpu import errors
+from inpars_tpu import errors, stores
 
 PathLike = str | os.PathLike
 
@@ -53,6 +55,12 @@ def atomic_writer(
       process leaves it behind, for `clear_temporaries`.
   """
   path = epath.Path(path)
+  if stores.is_remote(path):
+    with tempfile.NamedTemporaryFile(prefix='inpars_tpu-') as stream:
+      yield stream
+      stream.flush()
+      stores.upload(stream.name, path)
+    return
   path.parent.mkdir(parents=True, exist_ok=True)
   unique = f'.{uuid.uuid4().hex}' if shared else ''
   temporary = path.parent / f'{path.name}{unique}.tmp'
@@ -78,6 +86,8 @@ def _rename(temporary: epath.Path, path: epath.Path, shared: bool) -> None:
 
 def clear_temporaries(directory: PathLike) -> None:
   """Removes what killed processes left of files that they shared."""
+  if stores.is_remote(directory):
+    return
   for path in epath.Path(directory).glob('*.tmp'):
     if _SHARED_TEMPORARY.fullmatch(path.name):
       path.unlink(missing_ok=True)
@@ -132,7 +142,7 @@ def read_lines(path: PathLike, what: str) -> Iterator[tuple[int, str]]:
   a byte order mark and the carriage return of a CRLF file are taken off.
   """
   path = must_be_file(path, what)
-  with path.open('rb') as stream:
+  with stores.local(path).open('rb') as stream:
     for number, line in enumerate(stream, 1):
       text = decode_line(path, number, line)
       if text is not None:
@@ -179,9 +189,9 @@ def read_jsonl(
 
 def sha256(path: PathLike) -> str:
   """Hex digest of a file; remembered while its size and time stay."""
-  path = epath.Path(path)
-  stat = path.stat()
-  key = (str(path), stat.length, int(stat.mtime * 1e6))
+  path = stores.local(path)
+  stat = os.stat(path)  # epath's counts whole seconds.
+  key = (str(path), stat.st_size, stat.st_mtime_ns)
   if key not in _digests:
     with path.open('rb') as stream:
       digest = hashlib.sha256()
@@ -189,6 +199,38 @@ def sha256(path: PathLike) -> str:
         digest.update(block)
     _digests[key] = digest.hexdigest()
   return _digests[key]
+
+
+@contextlib.contextmanager
+def directory_writer(
+  directory: PathLike, last: Sequence[str] = ()
+) -> Iterator[epath.Path]:
+  """Yields a local folder to fill, which then replaces `directory`.
+
+  A local one appears whole or not at all. In a store, which has no rename, its
+  files go up one by one: whoever must know that all are there writes something
+  after them, or looks for those that `stores.local_writer` puts `last`.
+  """
+  directory = epath.Path(directory)
+  if stores.is_remote(directory):
+    if directory.exists():
+      directory.rmtree()
+    with stores.local_writer(directory, last) as folder:
+      yield folder
+    return
+  temporary = directory.parent / f'{directory.name}.tmp'
+  for left in (temporary, directory):
+    if left.exists():
+      left.rmtree()
+  temporary.mkdir(parents=True)
+  yield temporary
+  temporary.rename(directory)
+
+
+def copy(source: PathLike, target: PathLike) -> None:
+  """Copies one file, to or from a store too, atomically."""
+  with stores.local(source).open('rb') as stream, atomic_writer(target) as out:
+    shutil.copyfileobj(stream, out, 1 << 20)
 
 
 def list_files(directory: PathLike) -> list[epath.Path]:

@@ -12,7 +12,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from inpars_tpu import errors, files
+from inpars_tpu import errors, files, stores
 
 # First byte -> struct code of the number that follows.
 _NUMBERS = {
@@ -59,17 +59,12 @@ class Array:
 def read(path: files.PathLike) -> dict[str, Any]:
   """Maps a file; returns its tree with an `Array` for each array.
 
-  A file that is not local is read whole.
-
   Raises:
     InputError: another kind of file, or one cut short.
   """
   path = files.must_be_file(path, 'Flax msgpack file')
   try:
-    is_local = '://' not in str(path)
-    content = (
-      np.memmap(path, np.uint8, mode='r') if is_local else path.read_bytes()
-    )
+    content = np.memmap(stores.local(path), np.uint8, mode='r')
     tree = _Decoder(memoryview(content)).value()
     if not isinstance(tree, dict):
       raise ValueError('its root is no map')

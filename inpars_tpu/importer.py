@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 
 from etils import epath
 
-from inpars_tpu import collection, errors, files, manifest
+from inpars_tpu import collection, errors, files, manifest, stores
 
 # A field of a TSV file: the csv module's own limit is 128 kB.
 _MAX_FIELD = 1 << 28
@@ -173,7 +173,7 @@ def _open(path: files.PathLike, what: str) -> Iterator[BinaryIO]:
       stream = sys.stdin.buffer
     else:
       source = files.must_be_file(path, what)
-      stream = stack.enter_context(source.open('rb'))
+      stream = stack.enter_context(stores.local(source).open('rb'))
     if not hasattr(stream, 'peek'):
       stream = io.BufferedReader(stream)
     head = stream.peek(4)[:4]

@@ -18,7 +18,7 @@ from typing import Any
 
 from etils import epath
 
-from inpars_tpu import errors, files
+from inpars_tpu import errors, files, stores
 
 _log = logging.getLogger(__name__)
 
@@ -155,13 +155,14 @@ def digest(path: files.PathLike) -> dict[str, Any]:
   """
   path = epath.Path(path)
   if not path.is_dir():
+    path = stores.local(path)
     return {'size': path.stat().length, 'sha256': files.sha256(path)}
   record = read(path)
   if record and record['command'] == 'index':
     identity = {key: record[key] for key in ('settings', 'inputs')}
     text = repr(_comparable({**identity, 'command': 'index'}))
     return {'size': None, 'sha256': hashlib.sha256(text.encode()).hexdigest()}
-  combined, size = hashlib.sha256(), 0
+  combined, size, path = hashlib.sha256(), 0, stores.local(path)
   for file in files.list_files(path):
     name = '/'.join(file.relative_to(path).parts)
     if file.name not in (COMPLETE_NAME, PARTIAL_NAME):

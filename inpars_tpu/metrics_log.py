@@ -4,13 +4,15 @@ metrics.jsonl has one line for each step, in order, also after a kill: a run
 that goes on from step k drops the lines after k and writes them again.
 """
 
+import contextlib
 import json
 import math
+import tempfile
 from collections.abc import Mapping
 
 from etils import epath
 
-from inpars_tpu import errors, files
+from inpars_tpu import errors, files, stores
 
 VALIDATION = 'validation_'  # Begins the name of what is measured there.
 
@@ -51,8 +53,10 @@ class MetricsLog:
     """
     path = epath.Path(path)
     self.last = _cut(path, last_step)
-    self._stream = path.open('ab')
-    self._events = _Events(events_dir) if events_dir else None
+    self._stack = contextlib.ExitStack()
+    self._copies: dict[epath.Path, epath.Path] = {}  # Local -> in a store.
+    self._stream = self._local(path).open('ab')
+    self._events = _Events(self._local(events_dir)) if events_dir else None
 
   def __enter__(self) -> 'MetricsLog':
     return self
@@ -61,6 +65,20 @@ class MetricsLog:
     self._stream.close()
     if self._events:
       self._events.close()
+    self._upload()
+    self._stack.close()
+
+  def sync(self) -> None:
+    """Brings all that was written where it is to be kept.
+
+    To be called before a checkpoint is written, since a run that goes on from
+    that one has to find its steps: nothing can be appended to in a store, so
+    they are written there together.
+    """
+    self._stream.flush()
+    if self._events:
+      self._events.flush()
+    self._upload()
 
   def write(self, record: Mapping[str, float]) -> None:
     """Appends one step: {'step': 1, 'loss': 0.25, ...}, in full precision."""
@@ -69,6 +87,28 @@ class MetricsLog:
     self._stream.flush()  # One write: a kill leaves whole lines.
     if self._events:
       self._events.write(record)
+
+  def _local(self, path: files.PathLike) -> epath.Path:
+    """Where to write what shall be at `path`, after what is there."""
+    path = epath.Path(path)
+    if not stores.is_remote(path):
+      return path
+    folder = self._stack.enter_context(
+      tempfile.TemporaryDirectory(prefix='inpars_tpu-')
+    )
+    local = epath.Path(folder) / path.name
+    if path.exists() and not path.is_dir():
+      files.copy(path, local)
+    self._copies[local] = path
+    return local
+
+  def _upload(self) -> None:
+    for local, path in self._copies.items():
+      if local.is_dir():
+        for file in files.list_files(local):
+          files.copy(file, path / file.name)
+      elif local.exists():
+        files.copy(local, path)
 
 
 class _Events:
@@ -98,6 +138,9 @@ class _Events:
             step=record['step'],
             metadata=self._metadata,
           )
+
+  def flush(self) -> None:
+    self._writer.flush()
 
   def close(self) -> None:
     self._writer.close()

@@ -3,6 +3,7 @@
 Knows no network: gptj/convert and t5/convert say which tensors they want.
 """
 
+import contextlib
 import os
 import pickle
 import re
@@ -13,7 +14,7 @@ import ml_dtypes
 import numpy as np
 from etils import epath
 
-from inpars_tpu import errors, files, flax_msgpack
+from inpars_tpu import errors, files, flax_msgpack, stores
 
 TOKENIZER_FILES = (
   'tokenizer.json',
@@ -165,7 +166,7 @@ class TensorReader:
   def _open(self, name: str) -> '_Shard':
     if name not in self._shards:
       kind = _KINDS[epath.Path(name).suffix]
-      self._shards[name] = kind(self._directory / name)
+      self._shards[name] = kind(stores.local(self._directory / name))
     return self._shards[name]
 
 
@@ -274,6 +275,10 @@ class TensorWriter:
   ):
     self._directory = epath.Path(directory)
     self._directory.mkdir(parents=True, exist_ok=True)
+    self._written = contextlib.ExitStack()
+    self._folder = self._written.enter_context(
+      stores.local_writer(directory, last=(_INDEX,))
+    )
     self._max_shard_bytes = max_shard_bytes
     self._pending: dict[str, np.ndarray] = {}
     self._num_pending = 0
@@ -292,23 +297,27 @@ class TensorWriter:
 
   def close(self) -> None:
     """Writes what is left, then gives the shards their names."""
-    self._flush()
+    with self._written:
+      self._flush()
+      self._name_shards()
+
+  def _name_shards(self) -> None:
     total = len(self._shards)
     if total == 1:
-      self._temporary(0).replace(self._directory / _SINGLE)
+      self._temporary(0).replace(self._folder / _SINGLE)
       return
     weight_map = {}
     for number, names in enumerate(self._shards):
       shard = f'model-{number + 1:05d}-of-{total:05d}.safetensors'
-      self._temporary(number).replace(self._directory / shard)
+      self._temporary(number).replace(self._folder / shard)
       weight_map |= dict.fromkeys(names, shard)
     files.write_json(
-      self._directory / _INDEX,
+      self._folder / _INDEX,
       {'metadata': {'total_size': self._num_bytes}, 'weight_map': weight_map},
     )
 
   def _temporary(self, number: int) -> epath.Path:
-    return self._directory / f'shard-{number:05d}.tmp'
+    return self._folder / f'shard-{number:05d}.tmp'
 
   def _flush(self) -> None:
     import safetensors.numpy
@@ -333,4 +342,4 @@ def copy_tokenizer(source: files.PathLike, target: files.PathLike) -> None:
   target.mkdir(parents=True, exist_ok=True)
   for name in TOKENIZER_FILES:
     if (source / name).exists():
-      (source / name).copy(target / name, overwrite=True)
+      files.copy(source / name, target / name)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from etils import epath
 
-from inpars_tpu import errors, files
+from inpars_tpu import errors, files, stores
 
 VERSION = '1.0.0'
 PREFIX = 'inpars_'
@@ -61,15 +61,27 @@ def write(
   Returns:
     The builder's directory, `data_dir/inpars_<dataset>/1.0.0`.
   """
-  from inpars_tpu import host_tensorflow  # Seconds; `find` needs none of it.
-
-  tfds = host_tensorflow.tfds
   name = builder_name(dataset)
   builder_dir = epath.Path(data_dir) / name
   if builder_dir.exists():
     builder_dir.rmtree()
-  temporary = builder_dir / f'{VERSION}.tmp'
-  temporary.mkdir(parents=True)
+  with files.directory_writer(
+    builder_dir / VERSION, last=('dataset_info.json',)
+  ) as temporary:
+    _write_builder(temporary, name, dataset, splits, seed)
+  return builder_dir / VERSION
+
+
+def _write_builder(
+  directory: epath.Path,
+  name: str,
+  dataset: str,
+  splits: Mapping[str, Sequence[Pair]],
+  seed: int,
+) -> None:
+  from inpars_tpu import host_tensorflow  # Seconds; `find` needs none of it.
+
+  tfds = host_tensorflow.tfds
   features = tfds.features.FeaturesDict(
     {
       'query': tfds.features.Text(),
@@ -84,7 +96,7 @@ def write(
   for split, pairs in splits.items():
     if pairs:
       lengths, num_bytes = _write_split(
-        temporary, f'{name}-{split}', pairs, seed
+        directory, f'{name}-{split}', pairs, seed
       )
       split_infos.append(
         tfds.core.SplitInfo(
@@ -92,14 +104,13 @@ def write(
         )
       )
   tfds.folder_dataset.write_metadata(
-    data_dir=temporary,
+    data_dir=directory,
     features=features,
     split_infos=split_infos,
     version=VERSION,
     description=f'Synthetic queries of {dataset} with BM25 negatives.',
     check_data=False,  # Would read the first example back.
   )
-  return temporary.rename(builder_dir / VERSION)
 
 
 def read(data_dir: files.PathLike) -> dict[str, Iterator[Pair]]:
@@ -112,7 +123,7 @@ def read(data_dir: files.PathLike) -> dict[str, Iterator[Pair]]:
   from inpars_tpu import host_tensorflow
 
   builder = host_tensorflow.tfds.builder_from_directory(
-    epath.Path(data_dir) / name / VERSION
+    stores.local(epath.Path(data_dir) / name / VERSION)
   )
   return {split: _read_split(builder, split) for split in builder.info.splits}
 

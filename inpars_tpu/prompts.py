@@ -10,6 +10,8 @@ import hashlib
 import pathlib
 import re
 
+from etils import epath
+
 from inpars_tpu import errors, files
 
 _SHIPPED = ('gbq', 'vanilla')
@@ -102,7 +104,7 @@ def parse(template: str, name: str) -> Prompt:
 
 def _load_published(name: str, data_dir: files.PathLike) -> Prompt:
   file_name, origin, sha256 = PUBLISHED[name]
-  path = pathlib.Path(data_dir) / 'prompts' / file_name
+  path = epath.Path(data_dir) / 'prompts' / file_name
   if not path.is_file():
     raise errors.InputError(
       f'prompt {name!r} is not at {path}: inpars-tpu download --prompts '

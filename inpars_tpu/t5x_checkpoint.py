@@ -7,6 +7,7 @@ a time. Names are 'target/...' of parameters, 'state/step' and
 'state/param_states/...' of the optimizer's; their meaning is others' business.
 """
 
+import contextlib
 import errno
 import itertools
 import json
@@ -193,11 +194,10 @@ class Writer:
     """Begins `directory/checkpoint_<step>`, in place of one that is there."""
     directory = epath.Path(directory)
     self._final = directory / f'checkpoint_{step}'
-    self._temporary = directory / f'{self._final.name}.tmp'
-    for left in (self._temporary, self._final):
-      if left.exists():
-        left.rmtree()
-    self._temporary.mkdir(parents=True)
+    self._written = contextlib.ExitStack()
+    self._folder = self._written.enter_context(
+      files.directory_writer(self._final, last=(_INDEX,))
+    )
     self._leaves: dict[str, Any] = {}
 
   def add(self, name: str, array: np.ndarray) -> None:
@@ -218,9 +218,8 @@ class Writer:
     content = serialization.msgpack_serialize(
       {'version': _VERSION, 'optimizer': tree}
     )
-    with files.atomic_writer(self._temporary / _INDEX) as stream:
+    with self._written, files.atomic_writer(self._folder / _INDEX) as stream:
       stream.write(content)
-    self._temporary.rename(self._final)
 
   def _write(self, folder: str, array: np.ndarray) -> dict[str, Any]:
     """Writes a zarr folder; returns its entry in the index."""
@@ -237,7 +236,7 @@ class Writer:
         'compressor': None,  # Weights hardly get smaller.
       },
     }
-    store = _file_store(self._temporary / folder)
+    store = _file_store(self._folder / folder)
     try:
       opened = tensorstore.open({**spec, 'kvstore': store}, create=True)
       opened.result().write(array).result()
@@ -245,7 +244,7 @@ class Writer:
       if os.strerror(errno.ENOSPC) not in str(error):
         raise
       raise OSError(
-        errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._temporary)
+        errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._folder)
       ) from None
     # t5x puts its own folder, and driver, in front of the path.
     return {**spec, 'kvstore': {'driver': 'file', 'path': f'{folder}/'}}

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from etils import epath
 
-from inpars_tpu import errors, files
+from inpars_tpu import errors, files, stores
 
 _END_OF_TEXT = '<|endoftext|>'
 _LONE_NEWLINE = re.compile(r'(?<=[!-~])\n(?=[!-~])')
@@ -25,17 +25,15 @@ class GPT2Tokenizer:
     whole = self.directory / 'tokenizer.json'
     vocab, merges = self.directory / 'vocab.json', self.directory / 'merges.txt'
     if whole.exists():
-      self._tokenizer = _load(
-        lambda: tokenizers.Tokenizer.from_file(str(whole)), whole
-      )
+      self._tokenizer = _load(tokenizers.Tokenizer.from_file, whole)
       self._tokenizer.no_truncation()
       self._tokenizer.no_padding()
     elif vocab.exists() and merges.exists():
       self._tokenizer = _load(
-        lambda: tokenizers.ByteLevelBPETokenizer.from_file(
-          str(vocab), str(merges)
+        lambda path: tokenizers.ByteLevelBPETokenizer.from_file(
+          path, str(stores.local(merges))
         ),
-        self.directory,
+        vocab,
       )
       if self._tokenizer.token_to_id(_END_OF_TEXT) is not None:
         self._tokenizer.add_special_tokens([_END_OF_TEXT])
@@ -100,7 +98,7 @@ class T5Tokenizer:
       import sentencepiece
 
       self._sentencepiece = _load(
-        lambda: sentencepiece.SentencePieceProcessor(model_file=str(pieces)),
+        lambda path: sentencepiece.SentencePieceProcessor(model_file=path),
         pieces,
       )
       self.num_tokens = self._sentencepiece.vocab_size()
@@ -108,9 +106,7 @@ class T5Tokenizer:
     elif whole.exists():
       import tokenizers
 
-      self._tokenizer = _load(
-        lambda: tokenizers.Tokenizer.from_file(str(whole)), whole
-      )
+      self._tokenizer = _load(tokenizers.Tokenizer.from_file, whole)
       self._tokenizer.no_truncation()
       self._tokenizer.no_padding()
       self.num_tokens = 1 + max(self._tokenizer.get_vocab().values())
@@ -148,8 +144,9 @@ class T5Tokenizer:
 
 
 def _load(load, path: epath.Path):
+  file = str(stores.local(path))
   try:
-    return load()
+    return load(file)
   except Exception as error:  # tokenizers raises plain Exception.
     reason = ' '.join(str(error).split())
     raise errors.InputError(f'{path}: not a tokenizer: {reason}') from None

@@ -236,16 +236,12 @@ def export(
     spec: what it reads and says.
     card: README.md.
   """
-  temporary = directory.parent / f'{directory.name}.tmp'
-  for left in (temporary, directory):
-    if left.exists():
-      left.rmtree()
   hf_config = files.read_json(epath.Path(source) / 'config.json', 'config.json')
-  convert.save_hf(temporary, config, params, hf_config)
-  model_dir.copy_tokenizer(source, temporary)
-  monot5.write_spec(temporary, spec)
-  files.write_text(temporary / 'README.md', card)
-  temporary.rename(directory)
+  with files.directory_writer(directory, last=('config.json',)) as folder:
+    convert.save_hf(folder, config, params, hf_config)
+    model_dir.copy_tokenizer(source, folder)
+    monot5.write_spec(folder, spec)
+    files.write_text(folder / 'README.md', card)
 
 
 def _check_model(

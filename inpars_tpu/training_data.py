@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import tqdm
 
-from inpars_tpu import batches, errors, files, monot5, pairs, tasks
+from inpars_tpu import batches, errors, files, monot5, pairs, stores, tasks
 
 TRAIN, VALIDATION = 'train', 'validation'
 
@@ -41,9 +41,10 @@ def read(
       be a list.
   """
   name = pairs.find(data_dir)
-  tasks.vocabulary(vocabulary_file)
+  tasks.vocabulary(stores.local(vocabulary_file))
   task = tasks.register(name.removeprefix(pairs.PREFIX), spec)
-  task.source.tfds_dataset.override_data_dir(os.fspath(data_dir))
+  local = os.fspath(stores.local(data_dir))
+  task.source.tfds_dataset.override_data_dir(local)
   return read_task(task, split, max_input_tokens, has_lists)
 
 

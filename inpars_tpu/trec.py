@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from inpars_tpu import errors, files
+from inpars_tpu import errors, files, stores
 
 Ranking = list[tuple[str, float]]  # (doc_id, score), best first.
 Run = dict[str, Ranking]  # query_id -> ranking.
@@ -28,7 +28,7 @@ def read_run(path: files.PathLike) -> Run:
   run: dict[bytes, dict[bytes, float]] = {}
   first_tag = None
   # Bytes until the end: this loop is most of the time that `evaluate` takes.
-  with path.open('rb') as stream:
+  with stores.local(path).open('rb') as stream:
     for number, line in enumerate(stream, 1):
       if number == 1:
         line = line.removeprefix(codecs.BOM_UTF8)

@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from inpars_tpu import cli, errors, recipe, run, trec
+from inpars_tpu import cli, errors, files, recipe, run, stores, trec
 from inpars_tpu.demo import main as demo
 from inpars_tpu.demo import world
 
@@ -227,17 +227,37 @@ def test_killed_at_every_stage_ends_in_equal_bytes(place, done, tmp_path):
     )
     while not (work / begun).exists() and process.poll() is None:
       time.sleep(0.002)
+    number = (signal.SIGKILL, signal.SIGTERM)[len(killed) % 2]
     if process.poll() is None:
-      process.send_signal(signal.SIGKILL)
+      process.send_signal(number)
       killed.append(begun)
     stderr = process.communicate()[1].decode()
-    assert process.returncode in (-signal.SIGKILL, cli.DONE), stderr
+    wanted = cli.INTERRUPTED if number == signal.SIGTERM else -number
+    assert process.returncode in (wanted, cli.DONE), stderr
   assert len(killed) > 5
   last = subprocess.run(
     command(place, tmp_path / 'work'), capture_output=True, text=True
   )
   assert last.returncode == cli.DONE, last.stderr
   got, expected = outputs(work), outputs(done)
+  assert list(got) == list(expected)
+  assert [name for name in got if got[name] != expected[name]] == []
+
+
+def test_in_a_store_it_is_the_same(place, done, bucket):
+  for name in ('data', 'demo/models'):
+    for file in files.list_files(place / name):
+      files.copy(file, bucket / 'run' / name / file.relative_to(place / name))
+  for _ in range(2):  # Made, and then found complete.
+    run.run(
+      plan(
+        bucket / 'run',
+        data_dir=bucket / 'run' / 'data',
+        work_dir=bucket / 'run' / 'work',
+      )
+    )
+  got = outputs(pathlib.Path(stores.local(bucket / 'run' / 'work' / 'world')))
+  expected = outputs(done)
   assert list(got) == list(expected)
   assert [name for name in got if got[name] != expected[name]] == []
 
