@@ -18,10 +18,14 @@ import threading
 from collections.abc import Sequence
 
 import inpars_tpu
-from inpars_tpu import errors, verbs
+from inpars_tpu import errors, interrupts, verbs
 
 DONE, FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 75
 
+_INTERRUPTED = (
+  'interrupted; what was finished is saved: give the same command again to go '
+  'on'
+)
 _TRUTH = {'true': True, 'false': False}
 
 
@@ -40,11 +44,7 @@ def main(argv: Sequence[str]) -> int:
   except errors.InputError as error:
     return _fail(error, WRONG_INPUT)
   except (KeyboardInterrupt, _Terminated):
-    return _fail(
-      'interrupted; what was finished is saved: '
-      'give the same command again to go on',
-      INTERRUPTED,
-    )
+    return _fail(_INTERRUPTED, INTERRUPTED)
   except OSError as error:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
       return _fail(f'no space left on the disk: {error.filename}', FAILED)
@@ -69,6 +69,7 @@ def run_and_exit() -> None:
   """Entry point of the `inpars-tpu` script."""
   signal.signal(signal.SIGTERM, _raise_terminated)
   sys.unraisablehook = _deliver_again
+  interrupts.limit(INTERRUPTED, f'inpars-tpu: {_INTERRUPTED}')
   sys.exit(main(sys.argv[1:]))
 
 

@@ -67,10 +67,9 @@ def run(
   num_steps = model_trainer.settings.num_steps
   is_first = jax.process_index() == 0
   with (
-    together.Agreed()
+    together.Agreed('train')
     if jax.process_count() > 1
     else interrupts.Deferred('train') as interrupted,
-    together.Watch(),
     checkpoints.Checkpoints(checkpoint_dir) as kept,
   ):
     last_step, state = _begin(model_trainer, kept, model_path)

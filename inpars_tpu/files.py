@@ -21,7 +21,7 @@ from inpars_tpu import errors, stores
 
 PathLike = str | os.PathLike
 
-_SHARED_TEMPORARY = re.compile(r'.+\.[0-9a-f]{32}\.tmp')
+_SHARED_TEMPORARY = re.compile(r'(.+)\.[0-9a-f]{32}\.tmp')
 
 _digests: dict[tuple[str, int, int], str] = {}  # (path, size, mtime) -> sha256
 
@@ -84,12 +84,18 @@ def _rename(temporary: epath.Path, path: epath.Path, shared: bool) -> None:
       raise
 
 
-def clear_temporaries(directory: PathLike) -> None:
-  """Removes what killed processes left of files that they shared."""
+def clear_temporaries(directory: PathLike, name: str = '') -> None:
+  """Removes what killed processes left of files that they shared.
+
+  Args:
+    directory: where they are.
+    name: of one file; '': of all.
+  """
   if stores.is_remote(directory):
     return
   for path in epath.Path(directory).glob('*.tmp'):
-    if _SHARED_TEMPORARY.fullmatch(path.name):
+    found = _SHARED_TEMPORARY.fullmatch(path.name)
+    if found and name in ('', found[1]):
       path.unlink(missing_ok=True)
 
 

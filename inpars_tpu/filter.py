@@ -17,6 +17,7 @@ from inpars_tpu import (
   files,
   manifest,
   monot5,
+  processes,
   rules,
   score_parts,
   synthetic,
@@ -42,6 +43,7 @@ def main(args) -> None:
     model=args.model,
     label_words=args.label_words,
     mesh=args.mesh,
+    others=processes.from_flags(args),
   )
 
 
@@ -54,6 +56,7 @@ def filter_queries(
   model: files.PathLike | None = None,
   label_words: str | None = None,
   mesh: str | None = None,
+  others: processes.Processes = processes.ALONE,
 ) -> None:
   """Writes the best NUM_PAIRS queries, and validation.jsonl beside them.
 
@@ -66,6 +69,7 @@ def filter_queries(
     model: directory of the reranker; read where FILTER_BY is 'reranker'.
     label_words: 'false,true', where the directory does not say them.
     mesh: as `monot5.MonoT5.load` takes it.
+    others: which of several processes this is, as in `score_parts.Parts`.
 
   Raises:
     InputError: malformed input, a document that is not there, no query left;
@@ -73,7 +77,9 @@ def filter_queries(
   """
   files.must_exist(queries_path, 'queries')
   files.must_be_file(documents_path, 'documents')
-  settings, model_inputs = _reads(recipe, model, label_words, mesh)
+  settings, model_inputs = _reads(
+    recipe, model, label_words, others.known_mesh(mesh)
+  )
   active = rules.build(recipe)
   output = epath.Path(output)
   if output.name == VALIDATION_NAME:
@@ -98,32 +104,61 @@ def filter_queries(
       f'{queries_path}: no query is left: {_describe(len(queries), dropped)}'
     )
   _log.info('filter: %s', _describe(len(queries), dropped))
-  reranker = None
-  if model_inputs:
-    reranker = score_lib.load_model(model, recipe, label_words, mesh)
-  counts: collections.Counter = collections.Counter()
-  scores = _score(kept, recipe.FILTER_BY, reranker, job, counts)
+  places = score_parts.split(len(kept)) if model_inputs else []
+  parts = score_parts.Parts(job, [len(part) for part in places], others)
+  if parts.own:
+    parts.make(
+      score_lib.load_model(model, recipe, label_words, mesh),
+      lambda i: [(kept[p].text, kept[p].record['text']) for p in places[i]],
+    )
+  with parts.ending() as is_ending:
+    if is_ending:
+      counts: collections.Counter = collections.Counter()
+      scores = _score(kept, recipe.FILTER_BY, parts, counts)
+      field = None
+      if model_inputs:
+        field = monot5.read_spec(model, label_words).field
+      numbers = _finish(
+        job, kept, dropped, scores, field, recipe.NUM_PAIRS, counts,
+        is_shared=parts.is_shared,
+      )  # fmt: skip
+      print(format_table(numbers))
+
+
+def _finish(
+  job: manifest.Job,
+  kept: Sequence[synthetic.Query],
+  dropped: collections.Counter,
+  scores: Sequence[float] | None,
+  field: str | None,
+  num_pairs: int,
+  counts: collections.Counter,
+  *,
+  is_shared: bool,
+) -> dict[str, Any]:
+  """Writes the best and the manifest; returns how many were dropped by what.
+
+  `field` is what a score is called in the file; None: it is left out.
+  """
   best = choose([query.order for query in kept], scores)
-  best = best[: recipe.NUM_PAIRS + recipe.NUM_PAIRS // _VALIDATION_SHARE]
+  best = best[: num_pairs + num_pairs // _VALIDATION_SHARE]
   records = [
-    kept[i].record | ({reranker.spec.field: scores[i]} if reranker else {})
-    for i in best
+    kept[i].record | ({field: scores[i]} if field else {}) for i in best
   ]
-  validation_sha256 = _write(output, records, recipe.NUM_PAIRS)
-  num_out = min(len(records), recipe.NUM_PAIRS)
-  dropped['below the top'] = len(kept) - len(records)
+  validation_sha256 = _write(job.output, records, num_pairs, is_shared)
+  num_out = min(len(records), num_pairs)
   numbers = {
-    'in': len(queries),
+    'in': len(kept) + dropped.total(),
     'out': num_out,
     'validation': len(records) - num_out,
-    'dropped': dict(dropped),
+    'dropped': {**dropped, 'below the top': len(kept) - len(records)},
   }
   job.finish(
     counts=numbers | counts,
     validation_sha256=validation_sha256,
     histogram=None if scores is None else histogram(scores),
   )
-  print(format_table(numbers))
+  return numbers
 
 
 def _reads(
@@ -193,8 +228,7 @@ def format_table(counts: Mapping[str, Any]) -> str:
 def _score(
   queries: Sequence[synthetic.Query],
   filter_by: str,
-  reranker: monot5.MonoT5 | None,
-  job: manifest.Job,
+  parts: score_parts.Parts,
   counts: collections.Counter,
 ) -> list[float] | None:
   """What the queries are chosen by; None: their order."""
@@ -202,27 +236,24 @@ def _score(
     return None
   if filter_by == 'log_probs':
     return [float(np.mean(query.log_probs)) for query in queries]
-  parts = score_parts.split(len(queries))
-  scored = score_parts.score(
-    reranker,
-    job,
-    [len(part) for part in parts],
-    lambda i: [(queries[p].text, queries[p].record['text']) for p in parts[i]],
-    counts,
-  )
-  return [score for part in scored for score in part]
+  return [score for part in parts.read(counts) for score in part]
 
 
 def _write(
-  output: epath.Path, records: Sequence[dict[str, Any]], num_pairs: int
+  output: epath.Path,
+  records: Sequence[dict[str, Any]],
+  num_pairs: int,
+  is_shared: bool,
 ) -> str | None:
   """Writes both files, the validation first; returns its hash, if there."""
   validation_path = output.parent / VALIDATION_NAME
-  validation_path.unlink(missing_ok=True)  # It may be an earlier filter's.
-  if len(records) > num_pairs:
-    files.write_jsonl(validation_path, records[num_pairs:])
-  files.write_jsonl(output, records[:num_pairs])
-  return files.sha256(validation_path) if validation_path.exists() else None
+  has_validation = len(records) > num_pairs
+  if has_validation:
+    files.write_jsonl(validation_path, records[num_pairs:], shared=is_shared)
+  else:  # It may be an earlier filter's.
+    validation_path.unlink(missing_ok=True)
+  files.write_jsonl(output, records[:num_pairs], shared=is_shared)
+  return files.sha256(validation_path) if has_validation else None
 
 
 def _describe(num_queries: int, dropped: collections.Counter) -> str:

@@ -83,10 +83,8 @@ def generate(
       settings, other processes that do not come, a mesh that does not fit the
       devices or the model.
   """
-  # In JAX's runtime no device may be asked for before the processes meet.
-  known_mesh = None if others.coordinator_address else mesh
   prompt, tokens, max_prompt_tokens = _open(
-    model_path, recipe, data_dir, known_mesh
+    model_path, recipe, data_dir, others.known_mesh(mesh)
   )
   documents = collection.read_documents(documents_path)
   job = manifest.begin_directory(
@@ -124,7 +122,9 @@ def generate(
       recipe,
       prompt if save_prompts else None,
     )
-  _finish(job, shards, shares, built, len(documents))
+  others.meet()
+  if others.is_first:
+    _finish(job, shards, shares, built, len(documents))
 
 
 def _finish(

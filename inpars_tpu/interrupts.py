@@ -1,12 +1,45 @@
-"""A signal to stop that waits until the work at hand can be saved."""
+"""Signals to stop: held back while work can be saved, but not for long.
+
+A machine that is taken away says so by a SIGTERM, and is gone 30 s later.
+"""
 
 import logging
+import os
 import signal
+import sys
 import threading
+import time
 
 _log = logging.getLogger(__name__)
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_LIMIT_SECONDS = 20.0
+
+
+def limit(code: int, message: str, seconds: float = _LIMIT_SECONDS) -> None:
+  """Ends the process so long after a SIGTERM, whatever it is doing then.
+
+  Python calls a handler between two of its own steps, and a compilation or a
+  wait for the device is one step that may take minutes. To be called on the
+  main thread, once.
+
+  Args:
+    code: to exit with.
+    message: a line for stderr.
+    seconds: in which the work may end by itself.
+  """
+  arrived, sent = os.pipe()
+  os.set_blocking(sent, False)
+  signal.set_wakeup_fd(sent, warn_on_full_buffer=False)
+
+  def wait() -> None:
+    while signal.SIGTERM not in os.read(arrived, 256):
+      pass
+    time.sleep(seconds)
+    print(message, file=sys.stderr, flush=True)
+    os._exit(code)
+
+  threading.Thread(target=wait, daemon=True).start()
 
 
 class Deferred:

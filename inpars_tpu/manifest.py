@@ -6,6 +6,7 @@ Every output has a manifest, written last: `NAME.manifest.json` beside a file,
 by hash), so that work is only ever resumed under the settings it began with.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import importlib.metadata
@@ -80,8 +81,10 @@ class Job:
     if self.is_directory:
       (self.output / PARTIAL_NAME).unlink(missing_ok=True)
       files.clear_temporaries(self.output)
-    elif self._parts().exists():
-      self._parts().rmtree()
+    else:
+      files.clear_temporaries(self.output.parent, self.output.name)
+      with contextlib.suppress(FileNotFoundError):  # Two may clean at once.
+        self._parts().rmtree()
 
 
 def begin_file(

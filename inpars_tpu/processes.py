@@ -9,12 +9,16 @@ They are told apart in one of two ways. Plain numbers (`--shard_index`,
 JAX's own runtime (`--coordinator_address`) they meet once and deal out what is
 missing, evenly. Then they part, because that runtime ends every process as
 soon as one is lost. What a process computes is on its own local devices.
+
+`train`, whose step is one program of all devices, and `run` with it, stay
+`together` to the end instead.
 """
 
+import contextlib
 import dataclasses
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from inpars_tpu import errors
 
@@ -68,6 +72,30 @@ class Processes:
   index: int | None = None
   count: int | None = None
   coordinator_address: str | None = None  # host:port of process 0, or AUTO.
+  is_joined: bool = False  # They have met, and stay one program.
+
+  @property
+  def is_first(self) -> bool:
+    """Whether this one does what is done once, where they are together."""
+    if not self.is_joined:
+      return True
+    import jax
+
+    return jax.process_index() == 0
+
+  def meet(self) -> None:
+    """Waits for all, where they are together."""
+    if self.is_joined:
+      from inpars_tpu import together
+
+      together.meet()
+
+  def known_mesh(self, mesh: str | None) -> str | None:
+    """--mesh, where the devices may be asked whether it fits them.
+
+    In JAX's runtime no device may be asked for before the processes meet.
+    """
+    return None if self.coordinator_address else mesh
 
   def share(self, total: int, is_missing: Callable[[int], bool]) -> Shares:
     """Deals the missing of `total` numbers out.
@@ -86,7 +114,9 @@ class Processes:
       return Shares(
         self.index, [[n for n in place if n in looked] for place in places]
       )
-    if self.coordinator_address is not None:
+    if self.is_joined:
+      self.meet()
+    elif self.coordinator_address is not None:
       _meet(self, is_parting=True)
     elif not missing:
       return Shares(0, [[]])  # Without starting an accelerator.
@@ -95,17 +125,27 @@ class Processes:
     index, count = jax.process_index(), jax.process_count()
     return Shares(index, [missing[i::count] for i in range(count)])
 
-  def join(self) -> None:
+  @contextlib.contextmanager
+  def together(self) -> Iterator['Processes']:
     """Makes one program of all processes, whose devices are one mesh.
 
-    To be called before any device is asked for. The loss of one ends all; see
-    `together`.
+    To be entered before any device is asked for. The loss of one ends all; see
+    the module `together`.
+
+    Yields:
+      What the same processes are in it.
 
     Raises:
       InputError: the other processes do not come.
     """
-    if self.coordinator_address is not None:
-      _meet(self, is_parting=False)
+    if self.is_joined or self.coordinator_address is None:
+      yield self
+      return
+    _meet(self, is_parting=False)
+    from inpars_tpu import together
+
+    with together.Watch():
+      yield dataclasses.replace(self, is_joined=True)
 
 
 ALONE = Processes(0, 1)
@@ -164,9 +204,8 @@ def _meet(processes: Processes, is_parting: bool) -> None:
   """Waits for all processes, and learns their devices; may let go of them."""
   import jax
 
-  # Its handler takes the place of ours, and SIGTERM no longer ends us: wanted
-  # where all must stop together.
-  jax.config.update('jax_enable_preemption_service', not is_parting)
+  # Its handler would take the place of ours, and SIGTERM no longer end us.
+  jax.config.update('jax_enable_preemption_service', False)
   failures: list[Exception] = []
   address = processes.coordinator_address
   known = () if address == AUTO else (address, processes.count, processes.index)

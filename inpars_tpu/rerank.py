@@ -12,6 +12,7 @@ from inpars_tpu import (
   files,
   manifest,
   monot5,
+  processes,
   score_parts,
   trec,
 )
@@ -35,6 +36,7 @@ def main(args) -> None:
     args.recipe,
     label_words=args.label_words,
     mesh=args.mesh,
+    others=processes.from_flags(args),
   )
 
 
@@ -48,6 +50,7 @@ def rerank(
   *,
   label_words: str | None = None,
   mesh: str | None = None,
+  others: processes.Processes = processes.ALONE,
 ) -> None:
   """Writes a run with the top RERANK_HITS of each query in a new order.
 
@@ -60,6 +63,7 @@ def rerank(
     recipe: gives `MACROS`.
     label_words: 'false,true', where the directory does not say them.
     mesh: as `monot5.MonoT5.load` takes it.
+    others: which of several processes this is, as in `score_parts.Parts`.
 
   Raises:
     InputError: malformed input; queries without a text or documents that are
@@ -68,7 +72,7 @@ def rerank(
   files.must_be_file(run_path, 'run')
   collection.must_be_corpus(corpus_path)
   files.must_be_file(queries_path, 'queries')
-  monot5.check(model_path, label_words, mesh)
+  monot5.check(model_path, label_words, others.known_mesh(mesh))
   job = manifest.begin_file(
     'rerank',
     output,
@@ -86,28 +90,44 @@ def rerank(
   queries = read_queries(queries_path, run)
   corpus = collection.Corpus(corpus_path)
   positions = find_documents(corpus, run)
-  model = score_lib.load_model(model_path, recipe, label_words, mesh)
   hits = recipe.RERANK_HITS
   text = functools.lru_cache(_CACHED_DOCUMENTS)(
     functools.partial(read_text, corpus)
   )
-  parts = _split(run, hits)
-  counts: collections.Counter = collections.Counter()
-  scored = score_parts.score(
-    model,
+  places = _split(run, hits)
+  parts = score_parts.Parts(
     job,
-    [sum(len(run[query_id][:hits]) for query_id in part) for part in parts],
-    lambda i: [
-      (queries[query_id], text(doc_id, position))
-      for query_id in parts[i]
-      for (doc_id, _), position in zip(
-        run[query_id][:hits], positions[query_id].tolist(), strict=False
-      )
-    ],
-    counts,
+    [sum(len(run[query_id][:hits]) for query_id in part) for part in places],
+    others,
   )
-  with files.atomic_writer(output) as stream:
-    for part, scores in zip(parts, scored, strict=True):
+  if parts.own:
+    parts.make(
+      score_lib.load_model(model_path, recipe, label_words, mesh),
+      lambda i: [
+        (queries[query_id], text(doc_id, position))
+        for query_id in places[i]
+        for (doc_id, _), position in zip(
+          run[query_id][:hits], positions[query_id].tolist(), strict=False
+        )
+      ],
+    )
+  with parts.ending() as is_ending:
+    if is_ending:
+      counts = _write(output, run, hits, places, parts)
+      job.finish(counts=counts)
+
+
+def _write(
+  output: files.PathLike,
+  run: trec.Run,
+  hits: int,
+  places: list[list[str]],
+  parts: score_parts.Parts,
+) -> dict[str, int]:
+  """Writes the run in its new order; returns the manifest's counts."""
+  counts: collections.Counter = collections.Counter()
+  with files.atomic_writer(output, shared=parts.is_shared) as stream:
+    for part, scores in zip(places, parts.read(counts), strict=True):
       rest = iter(scores)
       for query_id in part:
         ranking = run[query_id]
@@ -116,9 +136,7 @@ def rerank(
           stream.write(line.encode())
   counts['below RERANK_HITS'] = sum(len(r[hits:]) for r in run.values())
   num_lines = sum(map(len, run.values()))
-  job.finish(
-    counts={'in': num_lines, 'out': num_lines, 'queries': len(run), **counts}
-  )
+  return {'in': num_lines, 'out': num_lines, 'queries': len(run), **counts}
 
 
 def reorder(ranking: trec.Ranking, scores: list[float]) -> trec.Ranking:

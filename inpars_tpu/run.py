@@ -1,13 +1,15 @@
-"""The whole loop on one dataset: every stage in its order, in one process.
+"""The whole loop on one dataset: every stage in its order.
 
 Owns the order and the names of the files in `work_dir/<dataset>/`; each stage
-skips what it finds complete, and resumes what was cut off.
+skips what it finds complete, and resumes what was cut off. Of several processes
+all generate, filter, train and rerank, and the first one does the rest, while
+the others wait.
 """
 
 import dataclasses
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from etils import epath
 
@@ -24,6 +26,7 @@ from inpars_tpu import (
   index,
   monot5,
   negatives,
+  processes,
   report,
   rerank,
   sample,
@@ -56,11 +59,17 @@ class Plan:
 def main(args) -> None:
   """`inpars-tpu run`."""
   fields = {field.name for field in dataclasses.fields(Plan)}
-  run(Plan(**{k: v for k, v in vars(args).items() if k in fields}))
+  plan = Plan(**{k: v for k, v in vars(args).items() if k in fields})
+  with processes.from_flags(args).together() as members:
+    run(plan, members)
 
 
-def run(plan: Plan) -> None:
+def run(plan: Plan, members: processes.Processes = processes.ALONE) -> None:
   """Runs every stage, then prints the table and where the report is.
+
+  Args:
+    plan: what to do.
+    members: the processes that run it together, this one among them.
 
   Raises:
     InputError: before anything is written, for input that some stage would
@@ -72,16 +81,26 @@ def run(plan: Plan) -> None:
   check(plan, parts, has_test)
   work = epath.Path(plan.work_dir) / folder.name
   work.mkdir(parents=True, exist_ok=True)
-  _make_reranker(plan, parts, work)
+  members.meet()  # Before any writes, all have found the input right.
+  _make_reranker(plan, parts, work, members)
   if has_test:
     for name, part in parts.items():
-      _test(plan, part, work / name, work / 'model')
+      _test(plan, part, work / name, work / 'model', members)
     if is_forums(parts):
-      forums.average(
+      _once(
+        members,
+        forums.average,
         {name: work / name for name in parts},
         work / 'metrics.json',
         seed=plan.recipe.only('SEED')['SEED'],
       )
+  if members.is_first:
+    _show(work, has_test)
+  members.meet()
+
+
+def _show(work: epath.Path, has_test: bool) -> None:
+  """Writes the report, and prints the table."""
   page = _report(work)
   for role in report.untrained(work):
     print(f'The {role} had random, untrained weights.')
@@ -156,38 +175,78 @@ def is_forums(parts: Mapping[str, epath.Path]) -> bool:
   return '' not in parts
 
 
+def _once(
+  members: processes.Processes,
+  stage: Callable[..., None],
+  /,
+  *args,
+  **kwargs,
+) -> None:
+  """A stage that the first process does, while the others wait."""
+  if members.is_first:
+    stage(*args, **kwargs)
+  members.meet()
+
+
+def _together(
+  members: processes.Processes,
+  stage: Callable[..., None],
+  /,
+  *args,
+  **kwargs,
+) -> None:
+  """A stage of all processes; its output is there when the last has left."""
+  stage(*args, **kwargs)
+  members.meet()
+
+
 def _make_reranker(
-  plan: Plan, parts: Mapping[str, epath.Path], work: epath.Path
+  plan: Plan,
+  parts: Mapping[str, epath.Path],
+  work: epath.Path,
+  members: processes.Processes,
 ) -> None:
   """corpus -> documents -> queries -> filtered -> pairs -> model."""
   recipe = plan.recipe
   if is_forums(parts):
     corpus = work / forums.POOL_NAME
-    forums.pool(parts, corpus)
+    _once(members, forums.pool, parts, corpus)
   else:
     corpus = parts[''] / 'corpus.jsonl'
-  sample.sample(corpus, work / 'documents.jsonl', recipe)
-  generate.generate(
+  _once(members, sample.sample, corpus, work / 'documents.jsonl', recipe)
+  _together(
+    members,
+    generate.generate,
     work / 'documents.jsonl',
     plan.generator,
     work / 'queries',
     recipe,
     data_dir=plan.data_dir,
+    others=members,
   )
-  filter.filter_queries(
+  _together(
+    members,
+    filter.filter_queries,
     work / 'queries',
     work / 'documents.jsonl',
     work / 'filtered.jsonl',
     recipe,
     model=plan.filter_model or plan.reranker,
     label_words=plan.label_words,
+    others=members,
   )
   indexes = {name: work / name / 'index' for name in parts}
   for name, path in indexes.items():
-    index.index_corpus(
-      parts[name] / 'corpus.jsonl', path, language=plan.language
+    _once(
+      members,
+      index.index_corpus,
+      parts[name] / 'corpus.jsonl',
+      path,
+      language=plan.language,
     )
-  negatives.mine(
+  _once(
+    members,
+    negatives.mine,
     work / 'filtered.jsonl',
     corpus,
     indexes if is_forums(parts) else indexes[''],
@@ -195,18 +254,25 @@ def _make_reranker(
     recipe,
     name=work.name,
   )
-  train.train(
+  _together(
+    members,
+    train.train,
     work / 'pairs',
     plan.reranker,
     work,
     recipe,
     label_words=plan.label_words,
     engine=plan.engine,
+    members=members,
   )
 
 
 def _test(
-  plan: Plan, folder: epath.Path, work: epath.Path, trained: epath.Path
+  plan: Plan,
+  folder: epath.Path,
+  work: epath.Path,
+  trained: epath.Path,
+  members: processes.Processes,
 ) -> None:
   """Test queries -> first stage -> reranked before and after -> metrics."""
   recipe = plan.recipe
@@ -214,7 +280,9 @@ def _test(
   first_stage = plan.first_stage_run
   if first_stage is None:
     first_stage = work / 'bm25.trec'
-    search.search(
+    _once(
+      members,
+      search.search,
       work / 'index',
       queries,
       first_stage,
@@ -228,7 +296,9 @@ def _test(
     ('reranked', trained),
   ):
     runs.append(work / f'{name}.trec')
-    rerank.rerank(
+    _together(
+      members,
+      rerank.rerank,
       first_stage,
       folder / 'corpus.jsonl',
       queries,
@@ -236,8 +306,11 @@ def _test(
       runs[-1],
       recipe,
       label_words=plan.label_words if model == plan.reranker else None,
+      others=members,
     )
-  evaluate.evaluate_files(
+  _once(
+    members,
+    evaluate.evaluate_files,
     qrels,
     runs,
     work / 'metrics.json',

@@ -3,7 +3,14 @@
 import collections
 from typing import Any
 
-from inpars_tpu import errors, files, manifest, monot5, score_parts
+from inpars_tpu import (
+  errors,
+  files,
+  manifest,
+  monot5,
+  processes,
+  score_parts,
+)
 from inpars_tpu import recipe as recipe_lib
 
 # What a score depends on. SCORE_BATCH_TOKENS only fits the work to the memory:
@@ -20,6 +27,7 @@ def main(args) -> None:
     args.recipe,
     label_words=args.label_words,
     mesh=args.mesh,
+    others=processes.from_flags(args),
   )
 
 
@@ -31,6 +39,7 @@ def score(
   *,
   label_words: str | None = None,
   mesh: str | None = None,
+  others: processes.Processes = processes.ALONE,
 ) -> None:
   """Writes the lines of a JSONL file again, each with its log_prob_true.
 
@@ -41,12 +50,13 @@ def score(
     recipe: gives `MACROS`.
     label_words: 'false,true', where the directory does not say them.
     mesh: as `monot5.MonoT5.load` takes it.
+    others: which of several processes this is, as in `score_parts.Parts`.
 
   Raises:
     InputError: a malformed line or an empty query; as `monot5.check`.
   """
   files.must_be_file(pairs_path, 'pairs file')
-  monot5.check(model_path, label_words, mesh)
+  spec, _, _ = monot5.check(model_path, label_words, others.known_mesh(mesh))
   job = manifest.begin_file(
     'score',
     output,
@@ -56,25 +66,26 @@ def score(
   if job.is_complete:
     return
   records = read_pairs(pairs_path)
-  model = load_model(model_path, recipe, label_words, mesh)
-  parts = score_parts.split(len(records))
-  counts: collections.Counter = collections.Counter()
-  scored = score_parts.score(
-    model,
-    job,
-    [len(part) for part in parts],
-    lambda i: [(records[p]['query'], records[p]['text']) for p in parts[i]],
-    counts,
-  )
-  scores = [value for part in scored for value in part]
-  files.write_jsonl(
-    output,
-    (
-      record | {model.spec.field: value}
-      for record, value in zip(records, scores, strict=True)
-    ),
-  )
-  job.finish(counts={'in': len(records), 'out': len(records), **counts})
+  places = score_parts.split(len(records))
+  parts = score_parts.Parts(job, [len(part) for part in places], others)
+  if parts.own:
+    parts.make(
+      load_model(model_path, recipe, label_words, mesh),
+      lambda i: [(records[p]['query'], records[p]['text']) for p in places[i]],
+    )
+  with parts.ending() as is_ending:
+    if is_ending:
+      counts: collections.Counter = collections.Counter()
+      scores = [value for part in parts.read(counts) for value in part]
+      files.write_jsonl(
+        output,
+        (
+          record | {spec.field: value}
+          for record, value in zip(records, scores, strict=True)
+        ),
+        shared=parts.is_shared,
+      )
+      job.finish(counts={'in': len(records), 'out': len(records), **counts})
 
 
 def load_model(

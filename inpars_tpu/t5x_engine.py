@@ -29,6 +29,7 @@ from inpars_tpu import (
   losses,
   monot5,
   pairs,
+  stores,
   t5x_checkpoint,
 )
 from inpars_tpu import recipe as recipe_lib
@@ -123,7 +124,7 @@ def run(
     spec,
     start,
     dataset=pairs.find(pairs_path).removeprefix(pairs.PREFIX),
-    vocabulary_file=epath.Path(model_path) / 'spiece.model',
+    vocabulary_file=stores.local(epath.Path(model_path) / 'spiece.model'),
     checkpoints=checkpoints,
     metrics=metrics,
     events=events,
@@ -133,7 +134,7 @@ def run(
   last = checkpoints / f'checkpoint_{last_step}'
   if not last.exists():
     command = ['train', f'--gin_file={output / RECIPE}']
-    command += [f'--tfds_data_dir={os.fspath(pairs_path)}']
+    command += [f'--tfds_data_dir={os.fspath(stores.local(pairs_path))}']
     run_t5x(command, output / LOG, recipe.TRAIN_STEPS)
   params = load(last, start.config)
   start.directory.rmtree()

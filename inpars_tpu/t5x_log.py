@@ -66,6 +66,7 @@ class MetricsLog(trainer_lib.BaseAction):
         self._path, self._events_dir, last_step=step - 1
       )
     self._log.write({'step': step, **record})
+    self._log.sync()  # t5x does not say when it writes a checkpoint.
     sys.stdout.buffer.write(files.to_json_line({'step': step, **record}))
     sys.stdout.buffer.flush()
     return False

@@ -1,11 +1,14 @@
-"""Processes that run one program: they stop together, and end together.
+"""Processes that run one program: they wait for each other, and end together.
 
 JAX's runtime ends a process soon after another is lost, by an abort in words
 of its own, or leaves it waiting in a collective. Here each tells the others
-that it is there, through that runtime's store of keys and values, and one that
-misses another ends with one line.
+that it is there, or how it ended, through that runtime's store of keys and
+values, and one that misses another ends with one line.
 """
 
+import atexit
+import contextlib
+import itertools
 import logging
 import os
 import sys
@@ -13,20 +16,46 @@ import threading
 import time
 
 import jax
-from jax._src import distributed  # The store has no public name.
-from jax.experimental import multihost_utils
+
+from inpars_tpu import errors, interrupts
 
 _log = logging.getLogger(__name__)
 
 _BEAT_SECONDS = 2.0
 # Without a beat: shorter than the runtime's patience, `processes` has that.
 _LOST_SECONDS = 40.0
+_POLL_SECONDS = 0.1
 _LEFT = 'left'
-_EXIT_CODE = 75  # Interrupted: start all again.
+_ENDED = 'ended '  # Then the code it exits with.
+_INTERRUPTED = 75  # Start all again.
+_STOP = 'inpars_tpu/stop'
+
+_meetings = itertools.count()
+
+
+def meet() -> None:
+  """Waits until every process is at the same call; at once for one alone.
+
+  All make the same calls in the same order. No collective of the devices, which
+  could not be interrupted, and which gives up after minutes. To be called
+  within a `Watch`, or a lost process is waited for without end.
+  """
+  count = jax.process_count()
+  if count == 1:
+    return
+  folder = f'inpars_tpu/meeting/{next(_meetings)}/'
+  client = _client()
+  client.key_value_set(f'{folder}{jax.process_index()}', '')
+  while len(client.key_value_dir_get(folder)) < count:
+    time.sleep(_POLL_SECONDS)
 
 
 class Watch:
-  """Ends this process where another is lost. Use it in a `with`."""
+  """Ends this process where another is lost, or failed. Use it in a `with`.
+
+  An error that leaves the `with` is told to the others; the exit of this
+  process then waits for them, a moment, and for nothing else.
+  """
 
   def __init__(self):
     """Watches nothing yet."""
@@ -38,10 +67,16 @@ class Watch:
       self._thread.start()
     return self
 
-  def __exit__(self, *_) -> None:
-    if self._thread.is_alive():
-      self._is_done.set()
-      self._thread.join()
+  def __exit__(self, error_type, *_) -> None:
+    if not self._thread.is_alive():
+      return
+    self._is_done.set()
+    self._thread.join()
+    code = _exit_code(error_type)
+    _tell(f'{_ENDED}{code}' if code else _LEFT)
+    if code:
+      # After the error's own line, and before the runtime waits for all.
+      atexit.register(_leave, code)
 
   def _watch(self) -> None:
     own, count = jax.process_index(), jax.process_count()
@@ -50,68 +85,127 @@ class Watch:
     try:
       while not self._is_done.wait(_BEAT_SECONDS):
         number += 1
-        _tell(own, str(number))
+        _tell(str(number))
         for i, (before, since) in seen.items():
           beat = _hear(i)
+          if beat.startswith(_ENDED):
+            code = int(beat.removeprefix(_ENDED))
+            _end(
+              f'process {i} of {count} has ended, its own line says why', code
+            )
           if beat != before:
             seen[i] = beat, time.monotonic()
           elif beat != _LEFT and time.monotonic() - since > _LOST_SECONDS:
-            _end(f'process {i} of {count} was lost')
-      _tell(own, _LEFT)
+            _end(f'process {i} of {count} was lost', _INTERRUPTED)
     except jax.errors.JaxRuntimeError as error:  # Process 0 has the store.
       reason = ' '.join(str(error).split())[:80]
-      _end(f'process 0 of {count}, or the way to it, was lost ({reason})')
+      _end(
+        f'process 0 of {count}, or the way to it, was lost ({reason})',
+        _INTERRUPTED,
+      )
 
 
-class Agreed:
-  """What `interrupts.Deferred` is for one process. Use it in a `with`.
+class Agreed(interrupts.Deferred):
+  """`interrupts.Deferred`, of processes that must stop after the same step.
 
-  A SIGTERM of any of them is caught by JAX's runtime, which finds a step that
-  none has passed, for all to save and to stop after.
+  A SIGTERM of any of them stops all. Whoever caught it after step n names n + 2
+  as the last: none can be further than n + 1, whose gradients need everybody,
+  and each has seen the name by the end of n + 2.
   """
 
-  def __init__(self):
+  def __init__(self, what: str):
     """Needs `processes.Processes.join`, which starts the runtime."""
-    self._is_caught = False
+    super().__init__(what)
+    self._is_last = False
 
   def is_caught(self, step: int) -> bool:
-    """Whether `step` is that step; all processes ask after each step."""
-    self._is_caught = multihost_utils.reached_preemption_sync_point(step)
-    return self._is_caught
+    """Whether `step` is the last one; all processes ask after each step."""
+    if super().is_caught(step):
+      try:
+        _client().key_value_set(_STOP, str(step + 2))
+      except jax.errors.JaxRuntimeError as error:
+        if 'ALREADY_EXISTS' not in str(error):
+          raise  # Or else another was first, and is right.
+    self._is_last = step >= int(_get(_STOP) or sys.maxsize)
+    return self._is_last
 
-  def __enter__(self) -> 'Agreed':
-    return self
-
-  def __exit__(self, error_type, *_) -> None:
-    if self._is_caught and error_type is None:
-      raise KeyboardInterrupt
+  def __exit__(self, error_type, *rest) -> None:
+    super().__exit__(error_type, *rest)
+    if self._is_last and error_type is None:
+      raise KeyboardInterrupt  # To those who caught nothing themselves.
 
 
-def _tell(index: int, beat: str) -> None:
-  client = distributed.global_state.client
-  client.key_value_set(_key(index), beat, allow_overwrite=True)
+def _exit_code(error_type: type[BaseException] | None) -> int:
+  """As `cli` has it."""
+  if error_type is None:
+    return 0
+  if issubclass(error_type, errors.InputError):
+    return 2
+  return 1 if issubclass(error_type, Exception) else _INTERRUPTED
+
+
+def _leave(code: int) -> None:
+  """Ends this process when the others have heard of it."""
+  others = set(range(jax.process_count())) - {jax.process_index()}
+  until = time.monotonic() + 3 * _BEAT_SECONDS
+  try:
+    while time.monotonic() < until and not all(
+      _hear(i).startswith((_LEFT, _ENDED)) for i in others
+    ):
+      time.sleep(_POLL_SECONDS)
+  except jax.errors.JaxRuntimeError:
+    pass  # Process 0 has heard of it and is gone.
+  sys.stdout.flush()
+  sys.stderr.flush()
+  os._exit(code)
+
+
+def _end(reason: str, code: int) -> None:
+  """At once: an orderly end would wait for the lost one too."""
+  again = (
+    ': start all processes again to go on with what is saved'
+    if code == _INTERRUPTED
+    else ''
+  )
+  print(
+    f'inpars-tpu: {reason}, and this one stops{again}',
+    file=sys.stderr,
+    flush=True,
+  )
+  with contextlib.suppress(jax.errors.JaxRuntimeError):  # Nobody is left.
+    _tell(f'{_ENDED}{code}')
+  os._exit(code)
+
+
+def _tell(beat: str) -> None:
+  key = _key(jax.process_index())
+  _client().key_value_set(key, beat, allow_overwrite=True)
 
 
 def _hear(index: int) -> str:
   """'' before the first beat."""
+  return _get(_key(index)) or ''
+
+
+def _get(key: str) -> str | None:
   try:
-    return distributed.global_state.client.key_value_try_get(_key(index))
+    return _client().key_value_try_get(key)
   except jax.errors.JaxRuntimeError as error:
     if 'NOT_FOUND' not in str(error):
       raise
-    return ''
+    return None
 
 
 def _key(index: int) -> str:
   return f'inpars_tpu/beat/{index}'
 
 
-def _end(reason: str) -> None:
-  """At once: an orderly end would wait for the lost one too."""
-  print(
-    f'inpars-tpu: {reason}, and training stops: start all processes again to '
-    'go on from the last checkpoint',
-    file=sys.stderr,
-    flush=True,
-  )
-  os._exit(_EXIT_CODE)
+def _client():
+  """The runtime's store of keys and values, which has no public name.
+
+  What is public (jax.experimental.multihost_utils) goes through collectives of
+  the devices: they hang where a process is lost, which is what is asked here.
+  """
+  from jax._src import distributed
+
+  return distributed.global_state.client

@@ -117,7 +117,8 @@ def train(
     label_words: 'false,true', for a model that does not say so itself.
     engine: 'embedded' or 't5x': a training goes on with the one that began it.
     mesh: 'data=2,model=4', of all devices; None: all are `data`.
-    members: the processes that train as one, this one among them.
+    members: the processes that train as one, this one among them; they may
+      be together already.
 
   Raises:
     InputError: settings or input that cannot be trained with, an output that
@@ -133,8 +134,28 @@ def train(
   spec, vocabulary_file, token_ids = _check_model(
     model_path, label_words, recipe
   )
+  with members.together():
+    _train(
+      pairs_path, model_path, output, recipe,
+      spec=spec, vocabulary_file=vocabulary_file, token_ids=token_ids,
+      engine=engine, mesh=mesh,
+    )  # fmt: skip
+
+
+def _train(
+  pairs_path: files.PathLike,
+  model_path: files.PathLike,
+  output: files.PathLike,
+  recipe: recipe_lib.Recipe,
+  *,
+  spec: monot5.RerankerSpec,
+  vocabulary_file: epath.Path,
+  token_ids: list[int],
+  engine: str,
+  mesh: str | None,
+) -> None:
+  """`train`, of input that is right and processes that are together."""
   config = convert.check(model_path)
-  members.join()
   where = layout.choose(
     config,
     dtype=recipe.TRAIN_DTYPE,
