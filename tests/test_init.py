@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from inpars_tpu import errors, init, model_dir, monot5
-from inpars_tpu.demo import pretrain
+from inpars_tpu.demo import pieces
 from inpars_tpu.gptj import convert as gptj_convert
 from inpars_tpu.t5 import convert as t5_convert
 from tests import checkpoints
@@ -17,7 +17,7 @@ def tokenizers(tmp_path_factory):
   folder = tmp_path_factory.mktemp('tokenizers')
   checkpoints.write_gpt2_tokenizer(folder / 'gptj')
   sentences = checkpoints.random_sentences(300, seed=0)
-  pretrain.train_pieces(sentences, 600, folder / 't5')
+  pieces.train_pieces(sentences, 600, folder / 't5')
   return folder
 
 

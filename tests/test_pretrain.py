@@ -1,5 +1,6 @@
-"""Both checkpoints from nothing, at tiny sizes; and those that ship."""
+"""Both checkpoints from nothing, at tiny sizes."""
 
+import json
 import logging
 import re
 
@@ -8,7 +9,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from inpars_tpu import GPTJ, MonoT5, model_dir, tokenizer
+from inpars_tpu import GPTJ, MonoT5, model_dir
 from inpars_tpu.demo import pretrain
 
 PLAN = pretrain.Plan(
@@ -23,12 +24,12 @@ PLAN = pretrain.Plan(
   text_steps=200,
   prompt_tokens=120,
   prompt_steps=3,
-  batch_size=8,
-  input_tokens=160,
-  span_texts=100,
-  span_steps=100,
-  pairs=50,
-  pair_steps=3,
+  num_explanations=200,
+  lesson_tokens=512,
+  courses=(
+    pretrain.Course(num_told=2, num_tokens=64, num_steps=100),
+    pretrain.Course(num_told=5, num_tokens=128, num_steps=100),
+  ),
 )
 
 
@@ -51,11 +52,14 @@ def made(tmp_path_factory):
   return folder, lines
 
 
-def test_loss_falls(made):
+@pytest.mark.parametrize(
+  'name,what', [('gptj', 'general text'), ('monot5', 'questions')]
+)
+def test_loss_falls(made, name, what):
   losses = [
-    float(re.search(r'general text: step \d+, loss (.*)', line)[1])
+    float(re.search(r'loss ([\d.]*)', line)[1])
     for line in made[1]
-    if line.startswith('gptj')
+    if line.startswith(f'{name}, {what}')
   ]
   assert len(losses) == 2 and losses[1] < losses[0] < 7
 
@@ -72,38 +76,22 @@ def test_models_load_and_are_bfloat16(made):
     assert dtypes == {np.dtype(ml_dtypes.bfloat16)}
 
 
-def test_card_says_what_it_is(made):
-  card = (made[0] / 'gptj' / 'README.md').read_text()
-  assert '200 steps of 4 rows of 40 tokens of general text' in card
-  assert 'No question of the target domain was read.' in card
-
-
-def test_documents_count_less_than_what_is_told(made):
-  tokens = tokenizer.GPT2Tokenizer(made[0] / 'gptj')
-  told, plain = pretrain.texts_to_parts(
-    tokens, ['Document: It vents steam.\nSummary: A skiff.\n', 'A skiff.\n']
+def test_cards_say_what_they_are(made):
+  gptj, monot5 = (
+    (made[0] / name / 'README.md').read_text() for name in ('gptj', 'monot5')
   )
-  answer = tokens.encode([' A skiff.\n'])[0]
-  assert told.tokens[-len(answer) :] == answer
-  assert told.weights == [0.1] * (len(told.tokens) - len(answer)) + [1.0] * len(
-    answer
-  )
-  assert set(plain.weights) == {1.0}
+  assert '200 steps of 4 rows of 40 tokens of general text' in gptj
+  assert '100 steps of 8 questions of source domains' in monot5
+  assert 'that tells 2 of five parts of a thing' in monot5
+  for name, card in (('gptj', gptj), ('monot5', monot5)):
+    reader = model_dir.TensorReader(made[0] / name)
+    count = sum(int(np.prod(shape)) for shape in reader.shapes.values())
+    assert f'{count:,} parameters' in card
+    assert f'--only={name}' in card
+    assert 'No question of the target domain was read.' in card
 
 
-def test_spans_left_out_are_what_sentinels_stand_for():
-  class Fixed:
-    """Leaves out two tokens after every first."""
-
-    draws = iter([0.9, 0.0, 0.9, 0.9])
-
-    def random(self):
-      return next(self.draws)
-
-    def integers(self, *_):
-      return 2
-
-  inputs, targets = pretrain.leave_out([5, 6, 7, 8, 9], 128, 1, Fixed())
-  assert inputs.tolist() == [5, 127, 8, 9, 1]
-  assert targets[:5].tolist() == [127, 6, 7, 1, 0]
-  assert len(targets) == 28 and not targets[4:].any()
+def test_vocabularies_fit_the_embeddings(made):
+  for name in ('gptj', 'monot5'):
+    config = json.loads((made[0] / name / 'config.json').read_text())
+    assert config['vocab_size'] == 768  # 700 pieces, a multiple of 128.

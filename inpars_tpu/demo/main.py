@@ -9,7 +9,7 @@ import logging
 from etils import epath
 
 from inpars_tpu import init, prompts, recipe, run
-from inpars_tpu.demo import pretrain, words, world
+from inpars_tpu.demo import pieces, words, world
 
 _log = logging.getLogger(__name__)
 
@@ -49,8 +49,8 @@ def make_models(folder: epath.Path) -> tuple[epath.Path, epath.Path]:
   texts = [*map(world.describe, things), prompts.load('gbq').build('')]
   made = []
   for name, config, train in (
-    ('gptj', 'gptj_tiny', pretrain.train_bpe),
-    ('monot5', 't5_tiny', pretrain.train_pieces),
+    ('gptj', 'gptj_tiny', pieces.train_bpe),
+    ('monot5', 't5_tiny', pieces.train_pieces),
   ):
     tokenizer_dir = folder / 'tokenizers' / name
     train(texts, _NUM_PIECES, tokenizer_dir)

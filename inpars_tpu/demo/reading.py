@@ -6,7 +6,6 @@ them a question. Each genre is known of some domains only, so that a model must
 learn genre and words apart. Questions are of the source domains alone.
 """
 
-import dataclasses
 from typing import NamedTuple
 
 import numpy as np
@@ -31,7 +30,9 @@ _GLOSSES = (
   'If it {0}, then it {1}.',
   'Whatever {1} also {0}.',
 )
-_GENRES = {
+# In no form the words follow each other as in a question after 'Which', 'What
+# is the' or 'Is there a'.
+GENRES = {
   'Summary': (
     'A {kind} of {place} that {0} and {1}.',
     'It is the {kind} in {place} which {0}. It also {1}.',
@@ -45,7 +46,7 @@ _GENRES = {
     'Found near {place}: the {kind} that {0} and {1}.',
   ),
   'Rumour': (
-    'They say that a {kind} of {place} {0} and {1}.',
+    'They say that in {place} a {kind} {0} and {1}.',
     'In {place}, so they say, there is a {kind} which {0} and {1}.',
   ),
   'Riddle': (
@@ -71,9 +72,9 @@ def restate(rng: np.random.Generator) -> Told:
   """A document of any domain, told in a genre that the domain has."""
   number = int(rng.integers(len(words.DOMAINS)))
   thing = world.draw_thing(words.DOMAINS[number], rng)
-  known = [g for i, g in enumerate(_GENRES) if (i + number) % 3]
+  known = [g for i, g in enumerate(GENRES) if (i + number) % 3]
   genre = world.choose(known, rng)
-  form = world.choose(_GENRES[genre], rng)
+  form = world.choose(GENRES[genre], rng)
   return Told(world.describe(thing), genre, world.restate(form, thing, rng))
 
 
@@ -89,11 +90,12 @@ def draw_passage(rng: np.random.Generator) -> str:
     told = restate(rng)
     return f'Document: {told.document}\n{told.genre}: {told.text}\n'
   domain = world.choose(words.DOMAINS, rng)
-  tell = world.choose((_explain, _describe, _describe_twice), rng)
+  tell = world.choose((explain, _describe, _describe_twice), rng)
   return world.with_articles(tell(domain, rng)) + '\n'
 
 
-def _explain(domain: words.Domain, rng: np.random.Generator) -> str:
+def explain(domain: words.Domain, rng: np.random.Generator) -> str:
+  """Three sentences, each of two ways of saying one meaning."""
   chosen = [world.choose(domain.meanings, rng) for _ in range(3)]
   return ' '.join(
     world.choose(
@@ -123,58 +125,3 @@ def _describe_twice(domain: words.Domain, rng: np.random.Generator) -> str:
     ),
   ]
   return ' '.join(sentences)
-
-
-class Pair(NamedTuple):
-  """A source question with a document that answers it, or does not."""
-
-  query: str
-  document: str
-  label: int  # 1 or 0.
-
-
-def draw_pairs(rng: np.random.Generator, count: int) -> list[Pair]:
-  """Each question once with its document, once with another.
-
-  The other is often of the same place, as what BM25 finds would be, and often
-  of the same kind or with a property of it.
-
-  Args:
-    rng: of all draws.
-    count: how many questions.
-  """
-  pairs = []
-  for _ in range(count):
-    domain = world.choose(words.SOURCES, rng)
-    thing = world.draw_thing(domain, rng)
-    question = world.ask(thing, rng)
-    other = _draw_other(domain, thing, world.parse(domain, question), rng)
-    pairs.append(Pair(question, world.describe(thing), 1))
-    pairs.append(Pair(question, world.describe(other), 0))
-  return pairs
-
-
-def _draw_other(
-  domain: words.Domain,
-  thing: world.Thing,
-  question: world.Question,
-  rng: np.random.Generator,
-) -> world.Thing:
-  """A thing that does not answer the question."""
-  while True:
-    other = world.draw_thing(domain, rng)
-    changes = {}
-    if rng.random() < 0.6:
-      changes['place'] = thing.place
-    if rng.random() < 0.3:
-      changes['kind'] = thing.kind
-    if rng.random() < 0.3:
-      kept = world.choose(thing.properties, rng)
-      slot = next(s for s in words.SLOTS if kept in domain.properties[s])
-      changes['properties'] = tuple(
-        kept if has in domain.properties[slot] else has
-        for has in other.properties
-      )
-    other = dataclasses.replace(other, **changes)
-    if question.grade(other) < 2:
-      return other

@@ -21,7 +21,7 @@ NUM_QUESTIONS = 200
 
 # How often a question asks about one property and not two, about those that
 # the document has first, and says a meaning in the document's own words.
-_ONE_PROPERTY = 0.25
+ONE_PROPERTY = 0.25
 _FIRST_PROPERTIES = 0.75
 _SAME_WORDS = 0.2
 
@@ -40,7 +40,7 @@ _BODIES = (
   'It {0} and {1}. People say that it {2}.',
   'Everybody knows that it {0}. It {1} and {2}.',
 )
-_QUESTIONS = (  # About one property, about two.
+QUESTIONS = (  # About one property, about two.
   (
     'Which {kind} of {place} {0}?',
     'What is the {kind} in {place} that {0}?',
@@ -90,7 +90,7 @@ def draw_thing(
   """A thing of a domain; its name too is drawn where none is given."""
   slots = [words.SLOTS[i] for i in rng.permutation(len(words.SLOTS))]
   return Thing(
-    name=name or _draw_name(rng),
+    name=name or draw_name(rng),
     place=choose(domain.places, rng),
     kind=choose(domain.kinds, rng),
     properties=tuple(choose(domain.properties[s], rng) for s in slots),
@@ -104,7 +104,7 @@ def draw_things(domain: words.Domain, seed: int, count: int) -> list[Thing]:
   rng = np.random.default_rng([seed, 0])
   names: dict[str, None] = {}
   while len(names) < count:
-    names[_draw_name(rng)] = None
+    names[draw_name(rng)] = None
   return [draw_thing(domain, rng, name) for name in names]
 
 
@@ -133,8 +133,8 @@ def ask(thing: Thing, rng: np.random.Generator) -> str:
 
   'Which rowing tender of Jetty works with vapour and rises on double spars?'
   """
-  number = 1 if rng.random() < _ONE_PROPERTY else 2
-  return restate(choose(_QUESTIONS[number - 1], rng), thing, rng)
+  number = 1 if rng.random() < ONE_PROPERTY else 2
+  return restate(choose(QUESTIONS[number - 1], rng), thing, rng)
 
 
 def restate(form: str, thing: Thing, rng: np.random.Generator) -> str:
@@ -143,11 +143,13 @@ def restate(form: str, thing: Thing, rng: np.random.Generator) -> str:
   if rng.random() >= _FIRST_PROPERTIES:
     properties = [properties[i] for i in rng.permutation(len(properties))]
 
-  def say(meaning: words.Meaning) -> str:
-    is_same = rng.random() < _SAME_WORDS
-    return meaning.document if is_same else meaning.question
+  kind, *told = (say(meaning, rng) for meaning in (thing.kind, *properties))
+  return tell(form, thing, kind, told)
 
-  return tell(form, thing, say(thing.kind), list(map(say, properties)))
+
+def say(meaning: words.Meaning, rng: np.random.Generator) -> str:
+  """A meaning in a question's words, or now and then in a document's."""
+  return meaning.document if rng.random() < _SAME_WORDS else meaning.question
 
 
 def parse(domain: words.Domain, text: str) -> Question | None:
@@ -241,7 +243,7 @@ def _patterns(domain: words.Domain) -> list[re.Pattern]:
         place=f'(?P<place>{one_of(domain.places)})',
       )
     )
-    for forms in _QUESTIONS
+    for forms in QUESTIONS
     for form in forms
   ]
 
@@ -261,5 +263,6 @@ def choose(options: Sequence, rng: np.random.Generator):
   return options[int(rng.integers(len(options)))]
 
 
-def _draw_name(rng: np.random.Generator) -> str:
+def draw_name(rng: np.random.Generator) -> str:
+  """'Halmor'."""
   return ''.join(choose(_SYLLABLES, rng) for _ in range(2)).capitalize()
