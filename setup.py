@@ -34,6 +34,7 @@ setuptools.setup(
   package_dir={'inpars_tpu.recipes': 'gin', 'inpars_tpu.tasks': 'tasks'},
   package_data={
     'inpars_tpu': ['prompt_files/*.txt', 'report.css'],
+    'inpars_tpu.demo': ['checkpoints/*/*'],
     'inpars_tpu.recipes': ['*.gin', '*/*.gin'],
   },
   install_requires=[

@@ -17,9 +17,8 @@ from inpars_tpu import (
   run,
   trec,
 )
-from inpars_tpu.demo import main as demo
 from inpars_tpu.demo import world
-from tests import test_run
+from tests import test_run, world_models
 
 NAMES = ('birds', 'boats')
 
@@ -33,7 +32,7 @@ def place(tmp_path_factory):
       folder / 'data' / 'cqadupstack' / name, seed,
       num_things=60, num_questions=8 * seed,
     )  # fmt: skip
-  demo.make_models(folder / 'demo')
+  world_models.make(folder / 'demo')
   return folder
 
 

@@ -12,8 +12,8 @@ import time
 import pytest
 
 from inpars_tpu import cli, errors, files, recipe, run, stores, trec
-from inpars_tpu.demo import main as demo
 from inpars_tpu.demo import world
+from tests import world_models
 
 BINDINGS = {
   'PROMPT': "'gbq'",
@@ -67,7 +67,7 @@ def place(tmp_path_factory):
   """A folder with the world in data/world and both models."""
   folder = tmp_path_factory.mktemp('run')
   world.write(folder / 'data' / 'world', 1, num_things=240, num_questions=40)
-  demo.make_models(folder / 'demo')
+  world_models.make(folder / 'demo')
   return folder
 
 
