@@ -33,8 +33,10 @@ _T5_SIZES = {
   't5_16m': (4, 256, 4, 64, 1_024),
   't5_small': (6, 512, 8, 64, 2_048),
   't5_base': (12, 768, 12, 64, 3_072),
+  't5_large': (24, 1_024, 16, 64, 4_096),
   't5_3b': (24, 1_024, 32, 128, 16_384),
 }
+SIZE_NAMES = (*_GPTJ_SIZES, *_T5_SIZES)
 # GPT-J's embedding has 50,400 rows for GPT-2's 50,257 tokens; T5's has 32,128
 # for 32,000 pieces and 100 sentinels, which is the next multiple of 128.
 _GPT2_TOKENS, _GPTJ_ROWS = 50_257, 50_400
@@ -113,7 +115,7 @@ def resolve_config(
   if config in _T5_SIZES:
     return named_config(config, tokenizer.T5Tokenizer(tokenizer_dir).num_tokens)
   if not epath.Path(config).exists():
-    raise errors.unknown('config', config, [*_GPTJ_SIZES, *_T5_SIZES])
+    raise errors.unknown('config', config, SIZE_NAMES)
   hf_config = model_dir.read_config(config, ('gptj', 't5', 'mt5'), 'init')
   _check_tokenizer(hf_config, tokenizer_dir)
   return hf_config
@@ -150,7 +152,7 @@ def named_config(name: str, num_tokens: int | None = None) -> dict[str, Any]:
       d_kv=d_kv,
       d_ff=d_ff,
     ).to_hf()
-  raise errors.unknown('config', name, [*_GPTJ_SIZES, *_T5_SIZES])
+  raise errors.unknown('config', name, SIZE_NAMES)
 
 
 def _check_tokenizer(

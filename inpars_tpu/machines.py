@@ -65,6 +65,16 @@ _TOPOLOGIES = {
 }  # fmt: skip
 _CORES_PER_CHIP = {'v3': 2, 'v4': 2}
 _GPUS = (1, 2, 4, 8)
+_COMPILERS_NAMES = {'v5litepod': 'v5e'}
+_KINDS = {  # What jax calls a device.
+  'TPU v3': 'v3',
+  'TPU v4': 'v4',
+  'TPU v5 lite': 'v5litepod',
+  'TPU v6 lite': 'v6e',
+  'NVIDIA A100-SXM4-40GB': 'a100-40gb',
+  'NVIDIA A100-SXM4-80GB': 'a100-80gb',
+  'NVIDIA H100 80GB HBM3': 'h100',
+}
 _CHIPS_PER_HOST = 4  # Of a TPU; of v5e and v6e up to 8, where they are all.
 
 
@@ -76,7 +86,8 @@ class Machine:
   chip: Chip
   num_chips: int
   num_hosts: int = 1
-  topology: str | None = None  # Of a TPU: '2x2'.
+  topology: str | None = None  # As a TPU's compiler calls it: 'v3:2x2'.
+  host_topology: str | None = None  # Of one host.
 
   @property
   def num_devices(self) -> int:
@@ -138,4 +149,30 @@ def find(name: str) -> Machine:
     return Machine(name, CHIPS[family], num_chips)
   has_large_host = family not in _CORES_PER_CHIP and num_chips == 8
   hosts = 1 if has_large_host else math.ceil(num_chips / _CHIPS_PER_HOST)
-  return Machine(name, CHIPS[family], num_chips, hosts, topologies[num_chips])
+  prefix = _COMPILERS_NAMES.get(family, family)
+  return Machine(
+    name,
+    CHIPS[family],
+    num_chips,
+    hosts,
+    f'{prefix}:{topologies[num_chips]}',
+    f'{prefix}:{topologies[num_chips // hosts]}',
+  )
+
+
+def here() -> Machine:
+  """What this process runs on. Starts its devices."""
+  import jax
+
+  devices = jax.devices()
+  kind, on = devices[0].device_kind, device.here()
+  chip = CHIPS.get(_KINDS.get(kind))
+  if chip is None:
+    chip = Chip(on.backend, 1, on.memory_bytes, None, None, None, 'itself')
+  chip = dataclasses.replace(chip, memory_bytes=on.memory_bytes)
+  return Machine(
+    f'{len(devices)} {kind}',
+    chip,
+    max(len(devices) // chip.devices, 1),
+    jax.process_count(),
+  )

@@ -139,6 +139,15 @@ def make(
   )
 
 
+def abstract(shape: Shape) -> jax.sharding.AbstractMesh:
+  """A mesh of devices that are not there, to know what part each would have."""
+  return jax.sharding.AbstractMesh(
+    tuple(shape),
+    Shape._fields,
+    axis_types=(jax.sharding.AxisType.Auto,) * len(shape),
+  )
+
+
 def shape_of(mesh: jax.sharding.Mesh | None) -> Shape:
   """The shape of a mesh; no mesh is one device."""
   return Shape() if mesh is None else Shape(**mesh.shape)

@@ -107,6 +107,7 @@ def measure(program: Program, num_cores: int) -> dict[str, Any]:
   return {
     'num_cores': num_cores,
     'gib': round((sum(num_bytes.values()) - aliased) / 2**30, 3),
+    'total_bytes': sum(num_bytes.values()) - aliased,
     **num_bytes,
     'aliased_bytes': aliased,
     'flops': int(cost['flops']),

@@ -13,9 +13,9 @@ from flax import traverse_util
 
 from inpars_tpu import flops, layout, tpu_compiler, trainer
 from inpars_tpu import mesh as mesh_lib
+from inpars_tpu.gptj import attention, decode, model, programs
 from inpars_tpu.gptj import config as gptj_config
 from inpars_tpu.gptj import convert as gptj_convert
-from inpars_tpu.gptj import decode, model, programs
 from inpars_tpu.gptj import sharding as gptj_sharding
 from inpars_tpu.t5 import config as t5_config
 from inpars_tpu.t5 import convert, network, scan, score, sharding
@@ -172,11 +172,16 @@ def _arrays(config, rows: Rows, mesh, dtype: str, weights: str | None):
   params = gptj_convert.abstract_params(
     config, jnp.dtype(dtype), weights=weights, mesh=mesh
   )
-  tokens = jax.ShapeDtypeStruct((rows.prefix_tokens,), jnp.int32)
-  prefix = jax.eval_shape(
-    lambda params, tokens: model.prefill_prefix(params, config, tokens),
-    params, tokens,
-  )  # fmt: skip
+  # As `model.prefill_prefix` makes it, without tracing every layer.
+  shape = (config.num_heads, config.head_dim, rows.prefix_tokens)
+  prefix = [
+    attention.KeysValues(
+      jax.ShapeDtypeStruct(shape, params['embedding'].dtype),
+      jax.ShapeDtypeStruct(
+        (shape[0], *shape[:0:-1]), params['embedding'].dtype
+      ),
+    )
+  ] * config.num_layers
   begun, cache = jax.eval_shape(
     lambda params: (
       decode.empty_rows(rows.num_rows, rows.new_tokens),

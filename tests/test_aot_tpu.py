@@ -11,7 +11,16 @@ import sys
 import jax.numpy as jnp
 import pytest
 
-from inpars_tpu import init, layout, mesh, tpu_compiler
+from inpars_tpu import (
+  init,
+  layout,
+  mesh,
+  plan_memory,
+  tpu_compiler,
+  tpu_programs,
+  trainer,
+)
+from inpars_tpu.gptj import config as gptj_config
 from inpars_tpu.t5 import config as t5_config
 from inpars_tpu.t5 import sharding
 
@@ -33,6 +42,11 @@ def compile_for_tpu(*flags: str) -> dict:
   return json.loads(done.stdout) | {'returncode': done.returncode}
 
 
+def check_estimate(found: dict, memory: plan_memory.Memory) -> None:
+  assert memory.arguments == pytest.approx(found['argument_bytes'], rel=0.02)
+  assert memory.total == pytest.approx(found['total_bytes'], rel=0.25)
+
+
 def test_score_on_a_v3_8():
   found = compile_for_tpu('--program=score', '--num_layers=2')
   assert (found['device'], found['num_cores']) == ('TPU v3', 8)
@@ -45,6 +59,18 @@ def test_score_on_a_v3_8():
   assert 1.0 < estimate / found['temporary_bytes'] < 1.5
   assert 1.0 < found['flops_ratio'] < 1.05
   assert found['output_bytes'] < 4_096  # 32 scores in a tile.
+  config = dataclasses.replace(config, num_layers=2, num_decoder_layers=2)
+  shape = mesh.Shape(8, 1)
+  check_estimate(
+    found,
+    plan_memory.estimate(
+      tpu_programs.score_batch(
+        config, 256, 512, mesh.abstract(shape), dtype='bfloat16'
+      ),
+      plan_memory.score_temporaries(config, 32, 512, shape, 2),
+      unread=plan_memory.score_unread(config, shape, 2),
+    ),
+  )
 
 
 def test_score_on_a_v4_of_one_device_a_chip():
@@ -78,6 +104,17 @@ def test_generate_on_a_v3_8():
   assert fill['temporary_bytes'] < 0.8 * GIB
   assert advance['aliased_bytes'] == pytest.approx(0.625 * GIB, rel=0.01)
   assert 1.0 < found['flops_ratio'] < 1.05
+  config = gptj_config.GPTJConfig(num_layers=2)
+  rows, shape = tpu_programs.Rows(512, 64, 312, 256, 64), mesh.Shape(2, 4)
+  check_estimate(
+    fill,
+    plan_memory.estimate(
+      tpu_programs.generate(
+        config, rows, mesh.abstract(shape), dtype='bfloat16'
+      ),
+      plan_memory.generate_temporaries(config, rows, shape, 2),
+    ),
+  )
 
 
 def test_train_on_a_v3_8():
@@ -97,5 +134,16 @@ def test_train_on_a_v3_8():
   )
   estimate = layout.needed_bytes(
     config, mesh.Shape(8, 1), True, True, dtype='bfloat16', num_tokens=4_096
+  )
+  where = layout.Layout(mesh.abstract(mesh.Shape(8, 1)), True, True, True)
+  settings = trainer.Settings(
+    seed=1, num_steps=2, batch_size=128, learning_rate=1e-3, dropout_rate=0.1,
+    z_loss=1e-4, dtype='bfloat16', max_input_tokens=512,
+  )  # fmt: skip
+  check_estimate(
+    accumulate | {'argument_bytes': update['argument_bytes']},
+    plan_memory.estimate(
+      tpu_programs.train(config, settings, 64, 512, where), {}, total=estimate
+    ),
   )
   assert 0.9 < estimate / (found['gib'] * GIB) < 1.2

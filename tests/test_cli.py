@@ -51,7 +51,7 @@ def test_wrong_words(capsys):
   assert '--corpus needs a value' in refuse(capsys, 'sample', '--corpus')
   assert '--corpus is empty' in refuse(capsys, 'sample', '--corpus=')
   assert 'unknown --engine' in refuse(capsys, 'train', '--engine=t6x')
-  assert 'plan is not in this version yet' in refuse(capsys, 'plan')
+  assert 'plan needs --dataset, --machine' in refuse(capsys, 'plan')
 
 
 def test_wrong_gin(capsys):

@@ -17,7 +17,7 @@ from inpars_tpu.gptj import config as config_lib
 
 _MASKED = -1e9  # Added to float32 scores; its exponential is exactly 0.
 # Of `attend_causally`: smaller ones spare less than their calls cost.
-_QUERY_BLOCK = 64
+QUERY_BLOCK = 64
 
 
 class KeysValues(NamedTuple):
@@ -152,7 +152,7 @@ def attend_causally(
   """
   steps = np.arange(queries.shape[2])
   mixed = []
-  for block in np.split(steps, range(_QUERY_BLOCK, len(steps), _QUERY_BLOCK)):
+  for block in np.split(steps, range(QUERY_BLOCK, len(steps), QUERY_BLOCK)):
     end = block[-1] + 1
     mixed.append(
       attend(
