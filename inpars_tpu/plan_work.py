@@ -134,12 +134,13 @@ def read(
 
 
 def _open(dataset: str, data_dir: files.PathLike) -> _Texts:
-  known = beir.DATASETS.get(dataset)
+  name = epath.Path(dataset).name
+  known = beir.DATASETS.get(name)
   folders = [epath.Path(dataset), epath.Path(data_dir) / dataset]
   folder = next((f for f in folders if (f / 'corpus.jsonl').exists()), None)
   if folder is None:
-    if known is None:
-      if '/' in dataset or epath.Path(dataset).exists():
+    if known is None or (name != dataset and not folders[0].exists()):
+      if name != dataset or folders[0].exists():
         raise errors.InputError(f'{dataset} has no corpus.jsonl')
       raise errors.unknown('dataset', dataset, [*beir.DATASETS, 'all'])
     counts = known.counts

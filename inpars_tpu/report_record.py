@@ -37,6 +37,7 @@ TESTING = {
 }
 # Where a dataset is forums: what each of them has in a folder of its own.
 _OF_FORUM = ('index', 'bm25.trec', 'reranked_base.trec', 'reranked.trec')
+PLAN = 'plan.json'
 NUM_RANDOM, NUM_WORST = 20, 10
 
 
@@ -77,6 +78,7 @@ class Record:
   kept: Kept | None
   steps: Sequence[Mapping[str, float]]
   untrained: Sequence[str]
+  plan: Mapping[str, Any]  # As `plan.to_record` has it.
 
 
 def is_run(folder: epath.Path) -> bool:
@@ -126,6 +128,7 @@ def read(folder: epath.Path) -> Record:
     ),
     steps=list(_read_steps(folder / 'metrics.jsonl')),
     untrained=untrained(folder),
+    plan=_read_json(folder / PLAN),
   )
 
 

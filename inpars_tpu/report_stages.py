@@ -14,6 +14,10 @@ SECONDS = (
   'cut off had saved is not in them. Device-hours are seconds times the '
   'devices that the process held, also while they were idle.'
 )
+_PLANNED = (
+  'Planned for {machine}, at {utilisation:.0%} of its peaks where those are '
+  'known; loading and compiling are in the seconds measured alone.'
+)
 
 
 def device_hours(record: Mapping[str, Any]) -> float:
@@ -44,6 +48,37 @@ def time(
     header = [*header, 'cost']
     note += f' Cost at {price:g} for one device and hour.'
   yield page.Table('Stages', header, rows, num_texts=2, note=note)
+  yield from _planned(record)
+
+
+def _planned(record: report_record.Record) -> Iterator[page.Block]:
+  """What `run` planned for its machine before it began, beside what was."""
+  rows = []
+  for verb, planned in record.plan.get('stages', {}).items():
+    stage = record.stages.get(verb)
+    if stage and planned['flops']:
+      reached = planned['flops'] / max(stage['seconds'], 1e-3)
+      wanted = planned['seconds']
+      rows.append(
+        [verb, _tera(planned['flops']),
+         '' if wanted is None else f'{wanted:,.1f}', f'{stage["seconds"]:,.1f}',
+         _tera(reached)]
+      )  # fmt: skip
+  if rows:
+    yield page.Table(
+      'Planned and measured',
+      ['stage', 'TFLOP planned', 'seconds planned', 'seconds', 'TFLOP/s'],
+      rows, num_texts=1, note=_PLANNED.format(
+        machine=record.plan['machine'],
+        utilisation=record.plan['utilisation'],
+      ),
+    )  # fmt: skip
+
+
+def _tera(value: float) -> str:
+  """_tera(9e15) -> '9,000'; _tera(1.234e9) -> '0.00123'."""
+  value /= 1e12
+  return f'{value:,.0f}' if value >= 100 else f'{value:.3g}'
 
 
 def money(seconds: float, hours: float, price: float | None) -> list[str]:

@@ -28,12 +28,14 @@ from inpars_tpu import (
   negatives,
   processes,
   report,
+  report_record,
   rerank,
   sample,
   search,
   train,
   trec,
 )
+from inpars_tpu import plan as planning
 from inpars_tpu import recipe as recipe_lib
 
 _log = logging.getLogger(__name__)
@@ -82,6 +84,7 @@ def run(plan: Plan, members: processes.Processes = processes.ALONE) -> None:
   work = epath.Path(plan.work_dir) / folder.name
   work.mkdir(parents=True, exist_ok=True)
   members.meet()  # Before any writes, all have found the input right.
+  _write_plan(plan, folder, work, members)
   _make_reranker(plan, parts, work, members)
   if has_test:
     for name, part in parts.items():
@@ -173,6 +176,33 @@ def check(plan: Plan, parts: Mapping[str, epath.Path], has_test: bool) -> None:
 def is_forums(parts: Mapping[str, epath.Path]) -> bool:
   """Whether these are the forums of a dataset, and not the dataset itself."""
   return '' not in parts
+
+
+def _write_plan(
+  plan: Plan,
+  folder: epath.Path,
+  work: epath.Path,
+  members: processes.Processes,
+) -> None:
+  """Once: what this machine should need, for the report to set beside.
+
+  All processes ask for their devices, which come to all of them or to none.
+  """
+  path = work / report_record.PLAN
+  if not path.exists():
+    made = planning.for_run(
+      folder,
+      generator=plan.generator,
+      reranker=plan.reranker,
+      filter_model=plan.filter_model,
+      recipe=plan.recipe,
+      data_dir=plan.data_dir,
+      has_first_stage=plan.first_stage_run is not None,
+      engine=plan.engine,
+    )
+    if members.is_first:
+      files.write_json(path, planning.to_record(made))
+  members.meet()
 
 
 def _once(

@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 from etils import epath
 
@@ -28,6 +30,26 @@ def test_a_process_without_devices_counts_as_one():
   stage = {'seconds': 1_800.0, 'devices': []}
   assert report_stages.device_hours(stage) == 0.5
   assert report_stages.device_hours(stage | {'devices': ['cpu'] * 4}) == 2.0
+
+
+def test_the_plan_beside_what_was_measured(record):
+  stages = {
+    'generate': {'flops': 9e15, 'seconds': 45.0},
+    'filter': {'flops': 9e12, 'seconds': None},
+    'index': {'flops': 0, 'seconds': 1.0},
+    'train': {'flops': 1e15, 'seconds': 1.0},  # Not there yet.
+  }
+  plan = {'machine': '2 TPU v3', 'utilisation': 0.4, 'stages': stages}
+  *_, table = report_stages.time(
+    dataclasses.replace(record, plan=plan), price=None
+  )
+  assert table.title == 'Planned and measured'
+  # 9,000 TFLOP in 90 seconds.
+  assert table.rows == [
+    ['generate', '9,000', '45.0', '90.0', '100'],
+    ['filter', '9', '', '90.0', '0.1'],
+  ]
+  assert table.note.startswith('Planned for 2 TPU v3, at 40% of its peaks')
 
 
 def test_counts(record):

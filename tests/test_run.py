@@ -43,6 +43,7 @@ FILES = (
   'reranked_base.trec',
   'reranked.trec',
   'metrics.json',
+  'plan.json',
   'report.html',
   'report.md',
 )
@@ -116,6 +117,16 @@ def test_writes_every_file_of_the_design(done):
   assert missing == []
   assert not list(done.rglob('*.tmp')) + list(done.rglob('*.parts'))
   assert not list(done.rglob('*partial*'))
+
+
+def test_report_sets_the_plan_beside_what_was_measured(done):
+  table = (done / 'report.md').read_text().partition('Planned and measured')[2]
+  plan = json.loads((done / 'plan.json').read_text())
+  assert plan['stages']['generate']['flops'] > 1e8
+  # A CPU's speed is nobody's to know.
+  assert plan['stages']['generate']['seconds'] is None
+  for verb in ('generate', 'filter', 'train', 'rerank before', 'rerank after'):
+    assert f'| {verb} |' in table
 
 
 def test_first_stage_is_deeper_than_the_reranking(done):
