@@ -16,7 +16,7 @@ def one(plan: Any) -> str:
   rows += [
     [stage.name, _count(stage.flops / 1e15), _count(stage.bytes / 1e12),
      _hours(stage.seconds), _memory(stage, machine),
-     '; '.join(filter(None, (stage.what, stage.mesh)))]
+     _what(stage)]
     for stage in plan.stages
   ]  # fmt: skip
   rows.append(
@@ -109,6 +109,12 @@ def _too_large(plan: Any) -> list[str]:
 def _fits(stage: plan_stages.Stage, machine: machines.Machine) -> bool:
   memory = stage.memory
   return memory.error is None and memory.total <= machine.chip.memory_bytes
+
+
+def _what(stage: plan_stages.Stage) -> str:
+  """What is done, and on which mesh; --json says how it lies there."""
+  mesh = (stage.mesh or '').partition(', ')[0]
+  return '; '.join(filter(None, (stage.what, mesh)))
 
 
 def _memory(stage: plan_stages.Stage, machine: machines.Machine) -> str:
