@@ -60,9 +60,11 @@ def _quiet(autoclass) -> None:
   """Warnings of Java go to stderr, other messages nowhere."""
   system = autoclass('java.lang.System')
   system.setOut(system.err)  # Before log4j looks at it.
-  autoclass('org.apache.logging.log4j.core.config.Configurator').setRootLevel(
-    autoclass('org.apache.logging.log4j.Level').WARN
-  )
+  log4j = autoclass('org.apache.logging.log4j.core.config.Configurator')
+  level = autoclass('org.apache.logging.log4j.Level')
+  log4j.setRootLevel(level.WARN)
+  # Where it fails, `fetch_prebuilt` says so.
+  log4j.setLevel('io.anserini.util.PrebuiltIndexHandler', level.OFF)
   lucene = autoclass('java.util.logging.Logger').getLogger('org.apache.lucene')
   lucene.setLevel(autoclass('java.util.logging.Level').SEVERE)
 
@@ -196,8 +198,11 @@ def fetch_prebuilt(name: str) -> pathlib.Path:
     handler.fetch(str(cache_dir))
   except java.JavaException as error:
     urls = java.PrebuiltInvertedIndex.get(name).urls
+    reason = first_line(error)
+    if 'NoSuchFileException' in reason:  # Of the file that never came.
+      reason = f'nothing came from {urls[0].split("/")[2]}'
     raise errors.InputError(
-      f'cannot download the prebuilt index {name}: {first_line(error)}; '
+      f'cannot download the prebuilt index {name}: {reason}; '
       f'unpack {urls[0]} as {folder}, or make the index with inpars-tpu index'
     ) from None
   return folder

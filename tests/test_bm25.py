@@ -293,7 +293,18 @@ def test_prebuilt_index_is_taken_from_the_cache(index_dir, prebuilt_dir):
   assert [doc_id for doc_id, _ in found] == ['b']
 
 
-def test_prebuilt_index_out_of_reach(prebuilt_dir, monkeypatch):
+@pytest.mark.parametrize(
+  ('problem', 'words'),
+  [
+    ('java.io.IOException: no way', 'java.io.IOException: no way'),
+    # What Anserini raises after it has only logged that there is no network.
+    (
+      'java.nio.file.NoSuchFileException: x',
+      'nothing came from huggingface.co',
+    ),
+  ],
+)
+def test_prebuilt_index_out_of_reach(prebuilt_dir, monkeypatch, problem, words):
   java = bm25_java.start()
 
   class Unreachable:
@@ -307,7 +318,7 @@ def test_prebuilt_index_out_of_reach(prebuilt_dir, monkeypatch):
       return cls(real.get(name))
 
     def fetch(self, folder):
-      raise java.JavaException(f'java.io.IOException: no way to {folder}')
+      raise java.JavaException(problem)
 
   real = java.PrebuiltIndexHandler
   monkeypatch.setattr(java, 'PrebuiltIndexHandler', Unreachable)
@@ -315,7 +326,7 @@ def test_prebuilt_index_out_of_reach(prebuilt_dir, monkeypatch):
     bm25.open_index('pyserini:cacm')
   message = str(caught.value)
   assert message.startswith(
-    'cannot download the prebuilt index cacm: java.io.IOException: no way to '
+    f'cannot download the prebuilt index cacm: {words}; unpack '
   )
   assert f'.tar.gz as {prebuilt_dir}, or make the index with' in message
 
