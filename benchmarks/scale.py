@@ -35,6 +35,8 @@ def main() -> None:
   parser.add_argument('--num_queries', type=int, default=10_000)
   parser.add_argument('--folder', default=None, help='where to write')
   args = parser.parse_args()
+  if args.folder:
+    pathlib.Path(args.folder).mkdir(parents=True, exist_ok=True)
   found = []
   for size in map(int, args.num_documents.split(',')):
     with tempfile.TemporaryDirectory(dir=args.folder) as folder:
@@ -47,6 +49,7 @@ def measure(
   folder: pathlib.Path, num_documents: int, num_queries: int
 ) -> dict[str, object]:
   """Runs the stages over a corpus of one size."""
+  folder.mkdir(exist_ok=True)
   corpus = folder / 'corpus.jsonl'
   documents, index = folder / 'documents.jsonl', folder / 'index'
   queries = folder / 'filtered.jsonl'

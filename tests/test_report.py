@@ -1,5 +1,8 @@
 import argparse
 import json
+import os
+import pathlib
+import random
 import re
 import shutil
 import subprocess
@@ -134,26 +137,31 @@ PROBE = """<script>addEventListener('load', () => {
 });</script>"""
 
 
-@pytest.mark.browser
-@pytest.mark.parametrize('width', [500, 1_280])
-def test_page_in_a_browser(tmp_path, width):
+def dump(tmp_path, page: str, probe: str, width=1_280):
+  """What chromium makes of a page that ends with a script."""
   chromium = shutil.which('chromium') or shutil.which('google-chrome')
   if chromium is None:
     pytest.skip('no chromium or google-chrome on the PATH')
-  report.write(report_runs.write_run(tmp_path / 'scifact'))
-  text = (tmp_path / 'scifact' / 'report.html').read_text()
   copy = tmp_path / 'copy.html'
-  copy.write_text(text.replace('</body>', f'{PROBE}</body>'))
-  done = subprocess.run(
+  copy.write_text(page.replace('</body>', f'{probe}</body>'))
+  return subprocess.run(
     [
       chromium, '--headless', '--no-sandbox', '--disable-gpu', '--no-first-run',
       '--disable-background-networking', '--disable-component-update',
       '--disable-sync', f'--user-data-dir={tmp_path}/profile',
-      f'--window-size={width},900', '--enable-logging=stderr', '--dump-dom',
-      copy.as_uri(),
+      f'--window-size={width},900', '--enable-logging=stderr',
+      '--virtual-time-budget=20000', '--dump-dom', copy.as_uri(),
     ],
     capture_output=True, text=True, timeout=120, check=True,
   )  # fmt: skip
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize('width', [500, 1_280])
+def test_page_in_a_browser(tmp_path, width):
+  report.write(report_runs.write_run(tmp_path / 'scifact'))
+  text = (tmp_path / 'scifact' / 'report.html').read_text()
+  done = dump(tmp_path, text, PROBE, width)
   assert not re.search(r'CONSOLE', done.stderr), done.stderr
   found = re.search(r'<pre id="probe">(.*?)</pre>', done.stdout)[1]
   assert json.loads(found) == {
@@ -167,3 +175,52 @@ def test_page_in_a_browser(tmp_path, width):
     'fetched': [],
     'too_wide': 0,
   }  # fmt: skip
+
+
+AXE = """<script>%s</script><script>addEventListener('load', async () => {
+  const found = await axe.run(document);
+  const out = document.createElement('pre');
+  out.id = 'axe';
+  out.textContent = JSON.stringify(
+    [found.passes.length, found.violations.map((v) => [v.impact, v.id])]);
+  document.body.append(out);
+});</script>"""
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize('scheme', ['light', 'dark'])
+def test_everybody_can_read_the_page(tmp_path, scheme):
+  axe = os.environ.get('INPARS_TPU_AXE')
+  if not axe:
+    pytest.skip('INPARS_TPU_AXE does not name axe.min.js, of axe-core')
+  report.write(report_runs.write_run(tmp_path / 'scifact'))
+  text = (tmp_path / 'scifact' / 'report.html').read_text()
+  query = '(prefers-color-scheme: dark)'
+  assert query in text
+  if scheme == 'dark':
+    text = text.replace(f'@media {query}', '@media all')
+  done = dump(tmp_path, text, AXE % pathlib.Path(axe).read_text())
+  found = re.search(r'<pre id="axe">(.*?)</pre>', done.stdout)[1]
+  num_passed, violations = json.loads(found)
+  assert num_passed > 30 and violations == []
+
+
+def test_a_large_run_is_a_small_page(tmp_path):
+  folder = report_runs.write_run(tmp_path / 'cqadupstack')
+  kept = (folder / 'filtered.jsonl').read_text().splitlines()
+  report_runs.write_jsonl(
+    folder / 'filtered.jsonl',
+    [json.loads(line) | {'text': 'a long <text> & ' * 20_000} for line in kept],
+  )
+  draw = random.Random(1)
+  per_query = {
+    run: {f'q{i}': {'nDCG@10': draw.random()} for i in range(13_145)}
+    for run in ('bm25', 'reranked')
+  }
+  (folder / 'metrics.per_query.json').write_text(json.dumps(per_query))
+  report_runs.write_jsonl(
+    folder / 'metrics.jsonl',
+    [{'step': i, 'loss': draw.random()} for i in range(1, 5_001)],
+  )
+  report.write(folder)
+  assert 50_000 < (folder / 'report.html').stat().st_size < 200_000
