@@ -29,6 +29,7 @@ _log = logging.getLogger(__name__)
 _ANALYZER_FILE = 'analyzer.json'  # Beside Lucene's files; it ignores others.
 _SEARCH_CHUNK = 100  # A chunk's hits are all on Java's heap: 26 MB.
 _DRAW_CHUNK = 256
+_TIED_WINDOW = 2  # Hits on both sides of one, in which its equals are sought.
 _NUM_THREADS = os.cpu_count() or 1
 _INDEX_BUFFER_MB = 256  # Well below the heap, however large the corpus.
 
@@ -224,17 +225,29 @@ class Index:
           ranked = pool.map(self._top_hits, texts, itertools.repeat(hits))
           # Only `_top_hits` may run on other threads: pyjnius keeps the
           # receiver of a call with its class, and mixes up two objects.
-          for (query_id, _, source_id), top in zip(chunk, ranked, strict=True):
+          for (query_id, text, source_id), top in zip(
+            chunk, ranked, strict=True
+          ):
             rng = random.Random(f'{seed}:{query_id}')
-            yield query_id, self._draw_ids(top, hits, num, source_id, rng)
+            yield (
+              query_id,
+              self._draw_ids(top, text, hits, num, source_id, rng),
+            )
 
   def _top_hits(self, text: str, hits: int):
-    query = self._java.bag_of_words.buildQuery(
+    """The top by score and one more; equal scores in Lucene's own order.
+
+    Told to order those by id, Lucene looks at every document that has a word
+    of the query, for twice the time.
+    """
+    return self._searcher.search(self._query(text), hits + 1)
+
+  def _query(self, text: str):
+    return self._java.bag_of_words.buildQuery(
       'contents', self._analyzer, _to_java(text)
     )
-    return self._searcher.search(query, hits, self._java.by_score_then_id, True)
 
-  def _draw_ids(self, top, hits, num, source_id, rng) -> list[str]:
+  def _draw_ids(self, top, text, hits, num, source_id, rng) -> list[str]:
     num_hits = min(hits, top.totalHits.value)
     drawn: list[str] = []
     ranks: set[int] = set()
@@ -243,11 +256,39 @@ class Index:
       if rank in ranks:
         continue
       ranks.add(rank)
-      hit = self._java.TopDocs.merge(rank, 1, [top]).scoreDocs[0]
-      doc_id = self._searcher.storedFields().document(hit.doc).get('id')
+      doc_id = self._id_at(rank, top, text, hits)
       if doc_id != source_id:
         drawn.append(doc_id)
     return drawn
+
+  def _id_at(self, rank: int, top, text: str, hits: int) -> str:
+    """The document at a rank of `top`, equal scores in the order of ids."""
+    num_hits = min(hits + 1, top.totalHits.value)
+    size = _TIED_WINDOW
+    while True:
+      start, stop = max(rank - size, 0), min(rank + size + 1, num_hits)
+      # Each hit that comes to Python is an object: so a few at a time.
+      found = self._java.TopDocs.merge(start, stop - start, [top]).scoreDocs
+      scores = [hit.score for hit in found]
+      score = scores[rank - start]
+      is_cut = scores[-1] == score and stop == num_hits > hits
+      if is_cut or (
+        (scores[0] != score or start == 0)
+        and (scores[-1] != score or stop == num_hits)
+      ):
+        break
+      size *= 4
+    if is_cut:  # Which of the last ones are in the top, their ids say.
+      top = self._searcher.search(
+        self._query(text), hits, self._java.by_score_then_id, True
+      )
+      return self._id(self._java.TopDocs.merge(rank, 1, [top]).scoreDocs[0])
+    first = scores.index(score)
+    tied = found[first : first + scores.count(score)]
+    return sorted(map(self._id, tied))[rank - start - first]
+
+  def _id(self, hit) -> str:
+    return self._searcher.storedFields().document(hit.doc).get('id')
 
 
 def separate_ties(scores: Sequence[float]) -> list[float]:

@@ -223,6 +223,29 @@ def test_draw_follows_its_seed_and_query_alone(words):
   }
 
 
+@pytest.mark.parametrize('hits', [1000, 31, 30, 12, 2, 1])
+def test_draw_has_ties_in_the_order_of_ids(tmp_path, hits):
+  ids = [str(i) for i in range(30)]
+  random.Random(1).shuffle(ids)
+  texts = {'x': 'tied tied', 'y': 'tied and so much else of no use'}
+  documents = [
+    {'_id': name, 'title': '', 'text': texts.get(name, 'tied words')}
+    for name in (*ids, 'y', 'x')
+  ]
+  build(tmp_path, documents)
+  index = bm25.open_index(tmp_path / 'index')
+  ranking = ['x', *sorted(ids), 'y'][:hits]
+  assert [d for d, _ in index.search({'q': 'tied'}, hits)['q']] == ranking
+  drawn = dict(
+    index.draw([(f'q{i}', 'tied', None) for i in range(200)], hits=hits)
+  )
+  assert drawn == {
+    f'q{i}': [ranking[random.Random(f'1:q{i}').randrange(len(ranking))]]
+    for i in range(200)
+  }
+  assert {d for (d,) in drawn.values()} == set(ranking)
+
+
 def test_draw_gives_what_there_is_but_never_the_source(index):
   queries = [
     ('both', 'cat', None),
