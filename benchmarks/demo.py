@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from inpars_tpu import files
 from inpars_tpu.demo import words, world
@@ -30,6 +30,10 @@ _AFTER_FILTER = (
   'filtered.jsonl', 'validation.jsonl', 'pairs', 'model', 'checkpoints',
   'tensorboard', 'metrics.jsonl', 'manifest.json', 'manifest.partial.json',
   'reranked.trec', 'metrics.json', 'report.html', 'report.md',
+)  # fmt: skip
+_MEANS = (
+  'bm25', 'before', 'after', 'after_without_filter', 'answered',
+  'answered_after_filter',
 )  # fmt: skip
 
 
@@ -56,10 +60,11 @@ def measure(
 ) -> dict[str, float]:
   """Runs the demo of one seed with the filter, then without."""
   settings = [f'SEED={seed}', *gin]
-  begun = time.monotonic()
+  begun, used = time.monotonic(), _of_children()
   run(folder / 'on', settings)
   seconds = time.monotonic() - begun
-  peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+  cpu_seconds = _cpu_seconds(_of_children()) - _cpu_seconds(used)
+  peak_kib = _of_children().ru_maxrss
   shutil.copytree(folder / 'on', folder / 'off', dirs_exist_ok=True)
   for name in _AFTER_FILTER:
     path = folder / 'off' / 'world' / name
@@ -90,8 +95,18 @@ def measure(
       [folder / 'on' / 'world' / 'filtered.jsonl'], seed
     ),
     'seconds': round(seconds, 1),
-    'peak_rss_mb': peak // 1024,
+    'cpu_seconds': round(cpu_seconds, 1),
+    'peak_rss_mib': peak_kib // 1024,
   }
+
+
+def _of_children() -> resource.struct_rusage:
+  """Of all demos that have ended."""
+  return resource.getrusage(resource.RUSAGE_CHILDREN)
+
+
+def _cpu_seconds(usage: resource.struct_rusage) -> float:
+  return usage.ru_utime + usage.ru_stime
 
 
 def run(work_dir: pathlib.Path, settings: Iterable[str]) -> None:
@@ -127,17 +142,16 @@ def summarise(rows: list[dict[str, float]]) -> dict[str, list[float]]:
     name: [row[one] - row[other] for row in rows]
     for name, (one, other) in differences.items()
   }
-  summary |= {
-    name: [row[name] for row in rows]
-    for name in ('bm25', 'before', 'after', 'after_without_filter', 'answered')
-  }
+  summary |= {name: [row[name] for row in rows] for name in _MEANS}
   return {
-    name: [
-      round(statistics.mean(values), 4),
-      round(statistics.stdev(values), 4) if len(values) > 1 else 0.0,
-    ]
+    name: [round(statistics.mean(values), 4), deviation(values)]
     for name, values in summary.items()
   }
+
+
+def deviation(values: Sequence[float]) -> float:
+  """The standard deviation of a sample; 0 of one value."""
+  return round(statistics.stdev(values), 4) if len(values) > 1 else 0.0
 
 
 if __name__ == '__main__':
