@@ -40,6 +40,8 @@ from inpars_tpu import recipe as recipe_lib
 
 _log = logging.getLogger(__name__)
 
+_BEGINS = 'run: %s'  # benchmarks/kills.py looks for these lines.
+
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
@@ -213,6 +215,7 @@ def _once(
   **kwargs,
 ) -> None:
   """A stage that the first process does, while the others wait."""
+  _log.info(_BEGINS, _name(stage))
   if members.is_first:
     stage(*args, **kwargs)
   members.meet()
@@ -226,8 +229,14 @@ def _together(
   **kwargs,
 ) -> None:
   """A stage of all processes; its output is there when the last has left."""
+  _log.info(_BEGINS, _name(stage))
   stage(*args, **kwargs)
   members.meet()
+
+
+def _name(stage: Callable[..., None]) -> str:
+  """Of the verb."""
+  return stage.__module__.rpartition('.')[2]
 
 
 def _make_reranker(

@@ -54,19 +54,18 @@ def check(path: PathLike) -> None:
   """
   if not is_remote(path):
     return
-  bucket = '/'.join(os.fspath(path).split('/')[:3])
-  try:
-    found = _file_system().exists(bucket)
+  bucket = os.fspath(path).removeprefix(_SCHEME).partition('/')[0]
+  system = _file_system()
+  try:  # Needs no more permission than the work itself.
+    system.call('GET', 'b/{}/o', bucket, maxResults=1)
+  except FileNotFoundError:
+    raise errors.InputError(f'gs://{bucket}: no such bucket') from None
   except Exception as error:  # gcsfs has its own kinds, aiohttp has others.
     raise errors.InputError(
-      f'{bucket} cannot be read: {" ".join(str(error).split())[:300]}; '
+      f'gs://{bucket} cannot be read: {" ".join(str(error).split())[:300]}; '
       'gcloud auth application-default login, or a service account of the '
       'machine, gives access'
     ) from None
-  if not found:
-    raise errors.InputError(
-      f'{bucket}: no such bucket, or none that this account may list'
-    )
 
 
 def local(path: PathLike) -> epath.Path:

@@ -1,4 +1,6 @@
 import signal
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -57,3 +59,24 @@ def test_on_another_thread_nothing_is_held_back():
   thread.start()
   thread.join()
   assert found == [False]
+
+
+def test_a_long_step_of_c_is_not_waited_for():
+  program = f"""
+import hashlib, signal
+from inpars_tpu import interrupts
+signal.signal(signal.SIGTERM, lambda *_: None)
+interrupts.limit(75, 'at last', seconds=0.2)
+print('ready', flush=True)
+hashlib.pbkdf2_hmac('sha256', b'', b'', {2**31 - 1})
+"""
+  process = subprocess.Popen(
+    [sys.executable, '-c', program],
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+  )
+  assert process.stdout.readline() == 'ready\n'
+  process.terminate()
+  _, stderr = process.communicate(timeout=30)
+  assert (process.returncode, stderr) == (75, 'at last\n')

@@ -8,7 +8,6 @@ import pathlib
 import random
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,7 +15,7 @@ import time
 import pytest
 
 from inpars_tpu import cli, errors, processes
-from tests import test_generate
+from tests import store, test_generate
 
 NUM_SHARDS = 10
 # Shards of 4 documents. A process ends itself, as `kill -9` would (or another
@@ -147,7 +146,7 @@ class World:
 
   def start_jax(self, output: str, count: int, **environment):
     """Processes of JAX's runtime; `environment` (name -> id -> value)."""
-    address = f'127.0.0.1:{free_port()}'
+    address = f'127.0.0.1:{store.free_port()}'
     return [
       self.start(
         output,
@@ -188,15 +187,9 @@ def finish(process: subprocess.Popen) -> tuple[int, str]:
   return process.returncode, stderr
 
 
-def free_port() -> int:
-  with socket.socket() as listener:
-    listener.bind(('127.0.0.1', 0))
-    return listener.getsockname()[1]
-
-
 def test_two_processes_of_jax_that_find_each_other(world):
   # As Slurm starts them.
-  port = free_port()
+  port = store.free_port()
   started = [
     world.start(
       'jax2', '--coordinator_address=auto', JAX_COORDINATOR_PORT=port,
@@ -274,7 +267,7 @@ def wait_for(process: subprocess.Popen, path: pathlib.Path) -> None:
 def test_the_others_do_not_come(world):
   flags = [
     '--num_processes=2',
-    f'--coordinator_address=127.0.0.1:{free_port()}',
+    f'--coordinator_address=127.0.0.1:{store.free_port()}',
   ]
   code, stderr = finish(
     world.start('alone', *flags, '--process_id=1', MEET_SECONDS=2)
@@ -289,7 +282,7 @@ def test_a_process_of_jax_is_terminated(world, moment):
   count = 2 if moment == 'waiting' else 1
   process = world.start(
     moment, f'--num_processes={count}', '--process_id=0',
-    f'--coordinator_address=127.0.0.1:{free_port()}',
+    f'--coordinator_address=127.0.0.1:{store.free_port()}',
     **({'KILL_AT': 3, 'KILL_NAME': 'queries', 'SIGNAL': signal.SIGTERM.value}
        if moment == 'writing' else {}),
   )  # fmt: skip

@@ -13,7 +13,7 @@ import pytest
 
 from inpars_tpu import cli, errors, files, recipe, run, stores, trec
 from inpars_tpu.demo import world
-from tests import world_models
+from tests import store, world_models
 
 BINDINGS = {
   'PROMPT': "'gbq'",
@@ -47,19 +47,16 @@ FILES = (
   'report.html',
   'report.md',
 )
-# What appears when a stage has begun: the run is killed there.
+# What appears when a stage has begun: the run is killed there. At random
+# moments it is by benchmarks/kills.py.
 BEGUN = (
-  'documents.jsonl',
   'queries/manifest.partial.json',
   'filtered.jsonl.parts',
   'index/manifest.partial.json',
   'pairs/manifest.partial.json',
   'metrics.jsonl',
   'checkpoints/2',
-  'bm25.trec',
   'reranked_base.trec.parts',
-  'reranked.trec.parts',
-  'metrics.json',
 )
 
 
@@ -245,7 +242,7 @@ def test_killed_at_every_stage_ends_in_equal_bytes(place, done, tmp_path):
     stderr = process.communicate()[1].decode()
     wanted = cli.INTERRUPTED if number == signal.SIGTERM else -number
     assert process.returncode in (wanted, cli.DONE), stderr
-  assert len(killed) > 5
+  assert len(killed) > 3
   last = subprocess.run(
     command(place, tmp_path / 'work'), capture_output=True, text=True
   )
@@ -253,6 +250,36 @@ def test_killed_at_every_stage_ends_in_equal_bytes(place, done, tmp_path):
   got, expected = outputs(work), outputs(done)
   assert list(got) == list(expected)
   assert [name for name in got if got[name] != expected[name]] == []
+
+
+def test_two_processes_run_it_together(place, done, tmp_path):
+  address = f'127.0.0.1:{store.free_port()}'
+  started = [
+    subprocess.Popen(
+      [*command(place, tmp_path), f'--process_id={i}', '--num_processes=2',
+       f'--coordinator_address={address}'],
+      stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+      env=os.environ | {'JAX_PLATFORMS': 'cpu'},
+    )
+    for i in range(2)
+  ]  # fmt: skip
+  said = [process.communicate(timeout=500) for process in started]
+  assert [process.returncode for process in started] == [0, 0], said
+  for verb in ('generate', 'filter', 'rerank'):
+    assert f'{verb} (process 0 of 2)' in said[0][1]
+    assert 'wrote' not in said[1][1]  # The first one writes what is whole.
+  assert 'run: index' in said[1][1] and 'nDCG@10' not in said[1][0]
+  got, expected = outputs(tmp_path / 'world'), outputs(done)
+  assert list(got) == list(expected)
+  unlike = {name for name in got if got[name] != expected[name]}
+  # A gradient is added up in another order.
+  assert unlike <= {'metrics.jsonl', 'model', 'reranked.trec', 'metrics.json',
+                    'metrics.per_query.json'}  # fmt: skip
+  losses = [
+    [json.loads(line)['loss'] for line in found['metrics.jsonl'].splitlines()]
+    for found in (got, expected)
+  ]
+  assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
 
 def test_in_a_store_it_is_the_same(place, done, bucket):

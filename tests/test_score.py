@@ -2,7 +2,16 @@ import json
 
 import pytest
 
-from inpars_tpu import cli, errors, files, manifest, monot5, score, score_parts
+from inpars_tpu import (
+  cli,
+  errors,
+  files,
+  manifest,
+  monot5,
+  processes,
+  score,
+  score_parts,
+)
 from tests import t5_checkpoints
 
 PAIRS = [
@@ -148,3 +157,38 @@ def test_refuses_a_model_that_is_not_there(tmp_path):
 def test_parts_do_not_depend_on_the_device():
   assert score_parts.split(3_000) == [range(2_048), range(2_048, 3_000)]
   assert score_parts.split(0) == []
+
+
+def test_two_processes_share_the_parts(tmp_path, reranker, monkeypatch, caplog):
+  write(tmp_path, PAIRS)
+  monkeypatch.setattr(score_parts, 'PART_PAIRS', 2)
+  alone = score_file(tmp_path, reranker)
+  output = tmp_path / 'shared.jsonl'
+  for index in (1, 0):
+    assert not output.exists()
+    with caplog.at_level('INFO', 'inpars_tpu'):
+      score_file(
+        tmp_path,
+        reranker,
+        output.name,
+        others=processes.Processes(index, 2),
+      )
+  assert 'of 3 parts these are left: 2 to process 0 (0, 2)' in caplog.text
+  assert output.read_bytes() == alone.read_bytes()
+  assert manifest.read(output)['counts'] == manifest.read(alone)['counts']
+  assert not list(tmp_path.glob('*.parts'))
+
+
+def test_two_may_write_the_output_at_once(tmp_path, reranker, monkeypatch):
+  """The other one clears the parts away while this one reads them."""
+  write(tmp_path, PAIRS)
+  read = score_parts.Parts.read
+
+  def read_late(parts, counts):
+    monkeypatch.setattr(score_parts.Parts, 'read', read)
+    score_file(tmp_path, reranker, others=processes.Processes(1, 2))
+    return read(parts, counts)
+
+  monkeypatch.setattr(score_parts.Parts, 'read', read_late)
+  score_file(tmp_path, reranker, others=processes.Processes(0, 2))
+  assert manifest.read(tmp_path / 'scored.jsonl') is not None
