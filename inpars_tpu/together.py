@@ -25,10 +25,12 @@ _BEAT_SECONDS = 2.0
 # Without a beat: shorter than the runtime's patience, `processes` has that.
 _LOST_SECONDS = 40.0
 _POLL_SECONDS = 0.1
+_LEAVE_SECONDS = 10.0
 _LEFT = 'left'
 _ENDED = 'ended '  # Then the code it exits with.
 _INTERRUPTED = 75  # Start all again.
 _STOP = 'inpars_tpu/stop'
+_GONE = 'inpars_tpu/gone/'
 
 _meetings = itertools.count()
 
@@ -53,8 +55,8 @@ def meet() -> None:
 class Watch:
   """Ends this process where another is lost, or failed. Use it in a `with`.
 
-  An error that leaves the `with` is told to the others; the exit of this
-  process then waits for them, a moment, and for nothing else.
+  An error that leaves the `with` is told to the others, and this process then
+  exits without waiting for them to be done.
   """
 
   def __init__(self):
@@ -139,25 +141,11 @@ def _exit_code(error_type: type[BaseException] | None) -> int:
   """As `cli` has it."""
   if error_type is None:
     return 0
-  if issubclass(error_type, errors.InputError):
+  if issubclass(
+    error_type, errors.InputError | FileNotFoundError | PermissionError
+  ):
     return 2
   return 1 if issubclass(error_type, Exception) else _INTERRUPTED
-
-
-def _leave(code: int) -> None:
-  """Ends this process when the others have heard of it."""
-  others = set(range(jax.process_count())) - {jax.process_index()}
-  until = time.monotonic() + 3 * _BEAT_SECONDS
-  try:
-    while time.monotonic() < until and not all(
-      _hear(i).startswith((_LEFT, _ENDED)) for i in others
-    ):
-      time.sleep(_POLL_SECONDS)
-  except jax.errors.JaxRuntimeError:
-    pass  # Process 0 has heard of it and is gone.
-  sys.stdout.flush()
-  sys.stderr.flush()
-  os._exit(code)
 
 
 def _end(reason: str, code: int) -> None:
@@ -174,6 +162,25 @@ def _end(reason: str, code: int) -> None:
   )
   with contextlib.suppress(jax.errors.JaxRuntimeError):  # Nobody is left.
     _tell(f'{_ENDED}{code}')
+  _leave(code)
+
+
+def _leave(code: int) -> None:
+  """Ends this process; the first one, which has the store, after the others.
+
+  Where the store goes first, the runtime aborts whoever is still there.
+  """
+  own, count = jax.process_index(), jax.process_count()
+  until = time.monotonic() + _LEAVE_SECONDS
+  with contextlib.suppress(jax.errors.JaxRuntimeError):
+    if own:
+      _client().key_value_set(f'{_GONE}{own}', '', allow_overwrite=True)
+    while not own and time.monotonic() < until:
+      if len(_client().key_value_dir_get(_GONE)) == count - 1:
+        break
+      time.sleep(_POLL_SECONDS)
+  sys.stdout.flush()
+  sys.stderr.flush()
   os._exit(code)
 
 

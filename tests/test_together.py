@@ -20,7 +20,7 @@ SETTINGS = test_train.SETTINGS | {'TRAIN_BATCH_SIZE': '8'}
 DRIVER = """
 import os, pickle
 from inpars_tpu import checkpoints, cli, errors, metrics_log, together, train
-together._LOST_SECONDS, together._BEAT_SECONDS = 6.0, 0.5
+together._LOST_SECONDS, together._BEAT_SECONDS = 15.0, 0.5
 train._read = lambda *_: pickle.load(open(os.environ['EXAMPLES'], 'rb'))
 metrics_log._Events = lambda _: None
 save = checkpoints.Checkpoints.save
