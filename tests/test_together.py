@@ -13,22 +13,27 @@ import pytest
 from inpars_tpu import cli, manifest, monot5, recipe, train
 from tests import store, test_train
 
-SETTINGS = test_train.SETTINGS | {'TRAIN_BATCH_SIZE': '8'}
-# Sends itself a SIGNAL after its checkpoint of step 2, or fails there. It gets
-# the examples from a file, and logs no events: TensorFlow, which takes longer
-# to import than all else here, has nothing to do with several processes.
+SETTINGS = test_train.SETTINGS | {
+  'TRAIN_BATCH_SIZE': '8',
+  'LENGTH_BUCKETS': 'False',  # One program.
+}
+# Sends itself a SIGNAL after its checkpoint of step 2, or fails before step 1.
+# It gets the examples from a file, and logs no events: TensorFlow, which takes
+# longer to import than all else, has nothing to do with several processes.
 DRIVER = """
 import os, pickle
 from inpars_tpu import checkpoints, cli, errors, metrics_log, together, train
 together._LOST_SECONDS, together._BEAT_SECONDS = 15.0, 0.5
-train._read = lambda *_: pickle.load(open(os.environ['EXAMPLES'], 'rb'))
+def read(*_):
+  if os.environ.get('SIGNAL') == 'error':
+    raise errors.InputError('no such thing')
+  return pickle.load(open(os.environ['EXAMPLES'], 'rb'))
+train._read = read
 metrics_log._Events = lambda _: None
 save = checkpoints.Checkpoints.save
 def save_and_die(self, step, state):
   save(self, step, state)
   if step == 2 and 'SIGNAL' in os.environ:
-    if os.environ['SIGNAL'] == 'error':
-      raise errors.InputError('no such thing')
     os.kill(os.getpid(), int(os.environ['SIGNAL']))
 checkpoints.Checkpoints.save = save_and_die
 cli.run_and_exit()
