@@ -30,8 +30,8 @@ import threading
 import time
 
 from inpars_tpu import files, stores
-from inpars_tpu.demo import main as demo
 from inpars_tpu.demo import world
+from tests import world_models
 
 _NAME = 'world'
 _BINDINGS = {
@@ -66,7 +66,7 @@ def main() -> None:
     folder = stack.enter_context(tempfile.TemporaryDirectory())
     root = place = pathlib.Path(folder)
     world.write(root / 'data' / _NAME, 1, num_things=1200, num_questions=40)
-    demo.make_models(root)
+    world_models.make(root)
     if args.store:
       from tests import store  # Which stands for the store in the tests.
 
