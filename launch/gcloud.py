@@ -4,6 +4,7 @@ Every command is printed before it runs; in a dry run it is only printed.
 """
 
 import dataclasses
+import os
 import re
 import shlex
 import shutil
@@ -189,7 +190,7 @@ class Gcloud:
     said = []
     with subprocess.Popen(
       ['gcloud', *words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-      stderr=subprocess.STDOUT, text=True, errors='replace',
+      stderr=subprocess.STDOUT, text=True, errors='replace', env=_env(),
     ) as process:  # fmt: skip
       try:
         for line in process.stdout:
@@ -213,7 +214,7 @@ class Gcloud:
       return ''
     done = subprocess.run(
       ['gcloud', *words], stdin=subprocess.DEVNULL, capture_output=True,
-      text=True, errors='replace', check=False,
+      text=True, errors='replace', check=False, env=_env(),
     )  # fmt: skip
     if done.returncode:
       raise explain(words, done.returncode, done.stderr)
@@ -226,6 +227,11 @@ class Gcloud:
       print(command, flush=True)
     else:
       print(f'+ {command}', file=sys.stderr, flush=True)
+
+
+def _env() -> dict[str, str]:
+  """In which gcloud asks nothing, as there may be nobody."""
+  return os.environ | {'CLOUDSDK_CORE_DISABLE_PROMPTS': '1'}
 
 
 def explain(words: Sequence[str], code: int, said: str) -> Exception:

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from inpars_tpu import cli
+from inpars_tpu import cli, processes, verbs
 from launch import gcloud as gcloud_lib
 from launch import machine as machine_lib
 
@@ -24,6 +24,7 @@ _SIGNALS = (130, 137, 143)  # 128 + SIGINT, SIGKILL, SIGTERM.
 _KEEP_ALIVE = '--ssh-flag=-oServerAliveInterval=30'
 RECONNECT_SECONDS = 10.0
 RETRY_SECONDS = 60.0
+CAPACITY_SECONDS = 900.0  # What is all taken stays so for a while.
 MAX_RECONNECTS = 6
 # What may befall a VM that has worked before.
 _AGAIN = (
@@ -76,6 +77,8 @@ class Job:
 
   def start(self, words: Sequence[str]) -> None:
     """Starts one of them, where it is not running already."""
+    if self.machine.settings.is_pod:
+      words = meeting(words)
     self.machine.ssh(f'{_WORKER} start -- {shlex.join(words)}')
     self.is_ours = self.has_started = True
 
@@ -104,7 +107,7 @@ class Job:
         self.show(worker, text)
       return True
 
-    num_workers = self.machine.status().num_workers
+    num_workers = max(1, self.machine.status().num_workers)
     num_failures = 0
     while True:
       before = dict(seen)
@@ -156,6 +159,8 @@ class Job:
         if error.kind == gcloud_lib.UNREACHABLE:
           self.machine.delete()
         has_run, code, reason = False, cli.INTERRUPTED, str(error)
+        if error.kind == gcloud_lib.CAPACITY:
+          time.sleep(CAPACITY_SECONDS)
       if code != cli.INTERRUPTED:
         return code
       before, progress = progress, self._progress()
@@ -204,6 +209,20 @@ def verdict(codes: Mapping[str, int]) -> int:
   if found - {cli.DONE, cli.INTERRUPTED, *_SIGNALS}:
     return cli.FAILED
   return cli.INTERRUPTED if found - {cli.DONE} else cli.DONE
+
+
+def meeting(words: Sequence[str]) -> list[str]:
+  """A command whose processes find each other, where it says nothing of them.
+
+  ['generate', '--output=q'] ->
+    ['generate', '--output=q', '--coordinator_address=auto']
+  """
+  taken = {flag.name for flag in verbs.VERBS[words[0]].flags}
+  told = {flag.name for flag in verbs.PROCESSES}
+  given = {word.lstrip('-').partition('=')[0] for word in words[1:]}
+  if 'coordinator_address' not in taken or given & told:
+    return list(words)
+  return [*words, f'--coordinator_address={processes.AUTO}']
 
 
 def output_folder(words: Sequence[str]) -> str | None:

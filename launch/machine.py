@@ -79,6 +79,11 @@ class Settings:
     """Name of the image."""
     return self.version or VERSIONS[self.type.partition('-')[0]]
 
+  @property
+  def is_pod(self) -> bool:
+    """Whether it has several workers: more than 8 cores, or v5e's 8 chips."""
+    return int(self.type.partition('-')[2]) > 8
+
 
 @dataclasses.dataclass(frozen=True)
 class Status:

@@ -38,7 +38,7 @@ _REQUIRED = ('name', 'zone', 'type')
 _TRUTH = {'true': True, 'false': False}
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
   def error(self, message: str):
     raise errors.InputError(message)
 
@@ -250,7 +250,7 @@ def _fail(message: object, code: int) -> int:
 
 def _parser() -> argparse.ArgumentParser:
   listed = '\n'.join(f'  {name:<8} {text}' for name, text in VERBS.items())
-  parser = _Parser(
+  parser = Parser(
     'tpu', allow_abbrev=False, epilog=f'verbs:\n{listed}',
     description='Runs inpars-tpu on a Cloud TPU VM.',
     formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from launch import gcloud, job, machine, tpu
+from launch import gcloud, job, machine, sweep, sweep_plan, tpu
 
 TESTS = pathlib.Path(__file__).parent
 VM = ['--name=mine', '--zone=europe-west4-a', '--type=v3-8']
@@ -226,6 +226,19 @@ case $INPARS_TPU_HOST in *-2) exit 1;; *-3) exit 75;; esac
   assert cloud.exists()
 
 
+def test_processes_of_a_pod_find_each_other(capsys):
+  words = ['generate', '--documents=d', '--model=m', '--output=q']
+  alone = job.meeting([*words, '--num_shards=2', '--shard_index=0'])
+  assert alone == [*words, '--num_shards=2', '--shard_index=0']
+  assert job.meeting(['sample', '--corpus=c']) == ['sample', '--corpus=c']
+  for kind, is_pod in (('v3-8', False), ('v4-8', False), ('v6e-8', False),
+                       ('v5litepod-16', True), ('v3-32', True)):  # fmt: skip
+    vm = [*VM[:2], f'--type={kind}', '--dry_run']
+    assert tpu.main(['run', *vm, '--', *words]) == 0
+    out = capsys.readouterr().out
+    assert ('--output=q --coordinator_address=auto' in out) == is_pod
+
+
 @pytest.mark.parametrize('codes,verdict', [
   ([0, 0], 0), ([0, 75], 75), ([0, 143], 75), ([137, 75], 75), ([1, 75], 1),
   ([2, 1], 2), ([139, 0], 1),
@@ -277,6 +290,25 @@ echo "second part"
   assert calls == [
     'create', 'ssh start', 'delete', 'create', 'ssh start', 'delete',
   ]  # fmt: skip
+
+
+def test_no_room_for_a_vm_that_has_worked_is_waited_for(
+  cloud, capsys, monkeypatch
+):
+  monkeypatch.setattr(job, 'CAPACITY_SECONDS', 0.01)
+  cloud.runs("""#!/bin/bash
+[ "$1" = --version ] && exit
+work=$FAKE_GCLOUD/buckets/b/work/documents; mkdir -p $work
+[ -e $work/part ] && exit
+touch $work/part
+echo 'tpu-vm create	1	1	There is no more capacity in the zone' \
+  > $FAKE_GCLOUD/fails
+sed -i s/READY/PREEMPTED/ $FAKE_GCLOUD/vms/mine/vm.json
+exit 75
+""")
+  assert tpu.main(['all', *VM, *TO_BUCKET]) == 0
+  calls = [c for c in cloud.calls() if c in ('create', 'ssh start')]
+  assert calls == ['create', 'ssh start', 'create', 'create', 'ssh start']
 
 
 def test_code_75_goes_on_on_the_same_vm_while_there_is_progress(cloud, capsys):
@@ -484,6 +516,42 @@ def test_runs_as_a_file_from_elsewhere(tmp_path):
     cwd=tmp_path, capture_output=True, text=True, check=True,
   )  # fmt: skip
   assert done.stdout.startswith('gcloud compute tpus tpu-vm create mine')
+
+
+def test_sweep_on_two_vms(cloud, tmp_path, monkeypatch):
+  cloud.runs("""#!/bin/bash
+[ "$1" = --version ] && exit
+echo "$1 on $PWD"; sleep 0.3
+[ "$1" = download ] && exit
+for word in "$@"; do case $word in
+  --dataset=*) dataset=${word#*=};; --work_dir=*) work=${word#*=};;
+esac; done
+[ $dataset = bad ] && exit 1
+mkdir -p $work/$dataset; touch $work/$dataset/report.html
+""")
+  path = tmp_path / 'mine.yaml'
+  path.write_text('datasets: [a, bad]\nseeds: [1, 2]\n')
+  runs = sweep_plan.load(
+    str(path), str(tmp_path / 'work'), ['--generator=g', '--reranker=r']
+  )
+  there = sweep.Sweep(runs, tmp_path / 'logs')
+  args = sweep.make_parser().parse_args(
+    ['--work_dir=gs://b', '--tpus=one,two', *VM[1:]]
+  )
+  setup = [['download', '--model=gpt-j-6b']]
+  sweep.run_there(args, setup, there, runs)
+  assert sorted(there.failed) == ['base/seed1/bad', 'base/seed2/bad']
+  assert [there.is_done(run) for run in runs] == [True, True, False, False]
+  on = set()
+  for run in runs:
+    lines = there.log_path(run).read_text().splitlines()
+    assert [line.split(' on ')[0] for line in lines] == [
+      'w0: download', 'w0: run',
+    ]  # fmt: skip
+    on.add(lines[0].split('/vms/')[1].split('/')[0])
+  assert on == {'one', 'two'}
+  assert cloud.calls().count('create') == cloud.calls().count('delete') == 2
+  assert not (cloud.exists('one') or cloud.exists('two'))
 
 
 def test_archive_holds_the_clone(tmp_path):
