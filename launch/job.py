@@ -26,11 +26,8 @@ RECONNECT_SECONDS = 10.0
 RETRY_SECONDS = 60.0
 CAPACITY_SECONDS = 900.0  # What is all taken stays so for a while.
 MAX_RECONNECTS = 6
-# What may befall a VM that has worked before.
-_AGAIN = (
-  gcloud_lib.GONE, gcloud_lib.NOT_FOUND, gcloud_lib.UNREACHABLE,
-  gcloud_lib.CAPACITY,
-)  # fmt: skip
+# What may befall a VM that has worked before, and that nobody has deleted.
+_AGAIN = (gcloud_lib.GONE, gcloud_lib.UNREACHABLE, gcloud_lib.CAPACITY)
 
 Show = Callable[[str, str], None]  # Worker, line.
 
@@ -121,7 +118,7 @@ class Job:
         raise gcloud_lib.Failed(
           f'{self.machine.settings.name} was taken away '
           f'({status.state or "not found"})',
-          gcloud_lib.GONE,
+          gcloud_lib.GONE if status.state else gcloud_lib.NOT_FOUND,
         )
       num_failures = 0 if seen != before else num_failures + 1
       if num_failures >= MAX_RECONNECTS:
@@ -154,7 +151,7 @@ class Job:
         reason = 'the command was interrupted'
         has_run = True
       except gcloud_lib.Failed as error:
-        if error.kind not in (_AGAIN if self.has_started else ()):
+        if not (self.has_started and self._may_come_back(error.kind)):
           raise
         if error.kind == gcloud_lib.UNREACHABLE:
           self.machine.delete()
@@ -173,6 +170,11 @@ class Job:
         )
       print(f'{reason}: again ({num_tries} of {max_retries})', file=sys.stderr)
       time.sleep(RETRY_SECONDS)
+
+  def _may_come_back(self, kind: str) -> bool:
+    """A spot VM may vanish without a trace; another one was deleted."""
+    is_spot = self.machine.settings.spot
+    return kind in _AGAIN or (is_spot and kind == gcloud_lib.NOT_FOUND)
 
   def _run_once(self, *, is_first: bool) -> int:
     is_new = self.machine.ensure()

@@ -11,6 +11,7 @@ work_dir/sweep.html.
 
 import argparse
 import dataclasses
+import fcntl
 import logging
 import pathlib
 import signal
@@ -19,6 +20,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from typing import IO
 
 if __name__ == '__main__':  # As a file: its folder is on the path, not ours.
   sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
@@ -156,6 +158,7 @@ def run_here(words: Sequence[str], log_path: pathlib.Path) -> int:
   """A process of this machine; it ends with us."""
   log_path.parent.mkdir(parents=True, exist_ok=True)
   with log_path.open('ab') as log:
+    _lock(log, log_path)
     process = subprocess.Popen(
       [sys.executable, '-m', 'inpars_tpu', *words],
       stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
@@ -166,6 +169,18 @@ def run_here(words: Sequence[str], log_path: pathlib.Path) -> int:
       process.terminate()
       process.wait()
       raise
+
+
+def _lock(log: IO[bytes], path: pathlib.Path) -> None:
+  """Keeps the log for the process that is given it, as long as that lives.
+
+  One that outlived a sweep that was killed has it still, and is waited for.
+  """
+  try:
+    fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+  except BlockingIOError:
+    _log.info('%s: waits for the process that writes it', path)
+    fcntl.flock(log, fcntl.LOCK_EX)
 
 
 def _main(argv: Sequence[str], execute: Execute) -> int:

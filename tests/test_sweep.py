@@ -1,6 +1,7 @@
 """A sweep of six tiny runs, whole and interrupted; what its file may say."""
 
 import contextlib
+import fcntl
 import json
 import logging
 import pathlib
@@ -22,7 +23,7 @@ TINY = {
   'GENERATOR_DTYPE': "'float32'", 'MIN_QUERY_TOKENS': '1', 'NUM_PAIRS': '4',
   'MAX_INPUT_TOKENS': '64', 'RERANKER_DTYPE': "'float32'", 'TRAIN_STEPS': '2',
   'TRAIN_BATCH_SIZE': '4', 'TRAIN_DTYPE': "'float32'", 'RERANK_HITS': '3',
-  'FIRST_STAGE_HITS': '5', 'NEGATIVE_HITS': '20', 'LENGTH_BUCKETS': 'False',
+  'FIRST_STAGE_HITS': '5', 'NEGATIVE_HITS': '9', 'LENGTH_BUCKETS': 'False',
 }  # fmt: skip
 FLAGS = ['--generator=g', '--reranker=r', '--data_dir=data']
 
@@ -30,7 +31,7 @@ FLAGS = ['--generator=g', '--reranker=r', '--data_dir=data']
 @pytest.fixture(scope='module')
 def place(tmp_path_factory):
   folder = tmp_path_factory.mktemp('sweep')
-  tiny_models.write(folder, num_things=40)
+  tiny_models.write(folder, num_things=12)  # All are drawn: equal shapes.
   return folder
 
 
@@ -140,6 +141,24 @@ def test_a_process_of_this_machine_has_its_log(tmp_path):
   assert sweep.run_here(['smaple'], log) == cli.WRONG_INPUT
   assert 'scifact' in log.read_text()
   assert log.read_text().endswith('did you mean sample?\n')
+
+
+def test_process_of_a_killed_sweep_is_waited_for(tmp_path):
+  log = tmp_path / 'x.log'
+  ended = threading.Event()
+
+  def run():
+    assert sweep.run_here(['--version'], log) == cli.DONE
+    ended.set()
+
+  with log.open('ab') as held:
+    fcntl.flock(held, fcntl.LOCK_EX)  # As its process does.
+    thread = threading.Thread(target=run)
+    thread.start()
+    assert not ended.wait(0.2)
+    assert log.read_text() == ''
+  assert ended.wait(60)
+  thread.join()
 
 
 def plan(tmp_path, content, *flags):
