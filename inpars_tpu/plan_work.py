@@ -137,7 +137,12 @@ def _open(dataset: str, data_dir: files.PathLike) -> _Texts:
   name = epath.Path(dataset).name
   known = beir.DATASETS.get(name)
   folders = [epath.Path(dataset), epath.Path(data_dir) / dataset]
-  folder = next((f for f in folders if (f / 'corpus.jsonl').exists()), None)
+  parts = beir.parts(name)
+  folder = next(
+    (f for f in folders
+     if any((f / part / 'corpus.jsonl').exists() for part in parts)),
+    None,
+  )  # fmt: skip
   if folder is None:
     if known is None or (name != dataset and not folders[0].exists()):
       if name != dataset or folders[0].exists():
@@ -145,37 +150,54 @@ def _open(dataset: str, data_dir: files.PathLike) -> _Texts:
       raise errors.unknown('dataset', dataset, [*beir.DATASETS, 'all'])
     counts = known.counts
     return _Texts(counts.documents, counts.judged_queries, None, (), (), ())
+  found = [_read_part(folder / part, _SAMPLE // len(parts)) for part in parts]
+  documents = [text for part in found for text in part.documents]
+  num_documents = sum(part.num_documents for part in found)
+  notes = [f'lengths of {len(documents):,} documents of {folder}']
+  if any(part.notes for part in found):  # Not all of a corpus was read.
+    if known is not None:
+      num_documents = known.counts.documents
+    else:
+      notes.append(f'{num_documents:,} documents, by the size of the file')
+  return _Texts(
+    num_documents,
+    sum(part.num_queries for part in found),
+    sum(part.corpus_bytes for part in found),
+    documents,
+    [text for part in found for text in part.queries],
+    notes,
+  )
+
+
+def _read_part(folder: epath.Path, num_sampled: int) -> _Texts:
+  """A collection; `notes` where the number of its documents is a guess."""
   path = folder / 'corpus.jsonl'
   num_bytes = path.stat().length
-  lines, documents, is_whole = _sample_corpus(path, num_bytes)
-  notes = [f'lengths of {len(documents):,} documents of {path}']
-  if is_whole:
-    num_documents = len(documents)
-  elif known is not None:
-    num_documents = known.counts.documents
-  else:
+  lines, documents, is_whole = _sample_corpus(path, num_bytes, num_sampled)
+  num_documents, notes = len(documents), []
+  if not is_whole:
     num_documents = round(num_bytes / np.mean(lines))
-    notes.append(f'{num_documents:,} documents, by the size of the file')
+    notes.append('by the size of the file')
   queries, num_queries = (), 0
   qrels = folder / 'qrels' / 'test.tsv'
   if qrels.exists():
     num_queries = len(collection.read_qrels(qrels))
     texts = collection.read_queries(folder / 'queries.jsonl')
-    queries = list(texts.values())[:_SAMPLE]
+    queries = list(texts.values())[:num_sampled]
   return _Texts(
     num_documents, num_queries, num_bytes, documents, queries, notes
   )
 
 
 def _sample_corpus(
-  path: epath.Path, num_bytes: int
+  path: epath.Path, num_bytes: int, num_sampled: int
 ) -> tuple[list[int], list[str], bool]:
   """Bytes of lines, texts of documents, and whether those are all of them."""
   found: dict[int, tuple[int, str]] = {}  # Offset -> bytes, text.
   is_whole = True
   with path.open('rb') as stream:
     for number, line in enumerate(stream, 1):
-      if len(found) == _SAMPLE:
+      if len(found) == num_sampled:
         is_whole = False
         break
       text = _text(path, number, line)
@@ -183,8 +205,8 @@ def _sample_corpus(
         found[number] = (len(line), text)
     if not is_whole:  # Evenly spaced ones instead.
       found.clear()
-      for place in range(_SAMPLE):
-        stream.seek(place * num_bytes // _SAMPLE)
+      for place in range(num_sampled):
+        stream.seek(place * num_bytes // num_sampled)
         stream.readline()  # What is left of a line; the next is a whole one.
         offset, line = stream.tell(), stream.readline()
         text = _text(path, 0, line) if line else None

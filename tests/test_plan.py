@@ -1,4 +1,5 @@
 import json
+import random
 
 import pytest
 
@@ -160,3 +161,20 @@ def test_one_host_of_several_waits_where_a_verb_cannot_share():
 )  # fmt: skip
 def test_wrong_input(capsys, flags, message):
   assert message in refuse(capsys, *flags)
+
+
+def test_a_large_corpus_is_sampled(capsys, tmp_path):
+  lengths = random.Random(0)
+  lines = [
+    json.dumps(
+      {'_id': str(i), 'title': 't', 'text': 'x' * (40 * lengths.randrange(7))}
+    )
+    for i in range(3_000)
+  ]
+  (tmp_path / 'corpus.jsonl').write_text('\n'.join(lines) + '\n')
+  flags = (f'--dataset={tmp_path}', '--machine=cpu', *TINY)
+  work = json.loads(run(capsys, *flags, '--json'))['work']
+  assert work['num_documents'] == pytest.approx(3_000, rel=0.05)
+  # 2 to 242 characters are 1 to 61 tokens, 31 in the mean; 28 around them.
+  assert work['filter_tokens'] == pytest.approx(31 + 28, rel=0.05)
+  assert any('by the size of the file' in line for line in work['assumptions'])
