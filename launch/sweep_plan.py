@@ -18,7 +18,7 @@ from typing import Any
 import yaml
 from etils import epath
 
-from inpars_tpu import beir, cli, errors, files
+from inpars_tpu import cli, errors, files
 from inpars_tpu import recipe as recipe_lib
 
 _KEYS = ('datasets', 'seeds', 'gin', 'settings')
@@ -97,14 +97,10 @@ def check_datasets(runs: Iterable[Run], data_dir: str) -> None:
   Raises:
     InputError: one is not.
   """
+  from inpars_tpu import run as run_lib  # Seconds, which help should not pay.
+
   for dataset in dict.fromkeys(run.dataset for run in runs):
-    places = (epath.Path(dataset), epath.Path(data_dir) / dataset)
-    if not any((place / 'corpus.jsonl').exists() for place in places):
-      known = beir.DATASETS.get(dataset)
-      raise errors.InputError(
-        f'no corpus.jsonl of {dataset} in {data_dir}'
-        + (f': {beir.how_to_get(known, data_dir)}' if known else '')
-      )
+    run_lib.find_dataset(dataset, data_dir)
 
 
 def _make(dataset, seed, setting, bindings, work_dir, flags) -> Run:

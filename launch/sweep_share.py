@@ -94,7 +94,8 @@ def _is_same(record, recipe, folder, inputs) -> bool:
     path = folder / upstream
     if _record(path) is None:
       return False
-    if manifest.digest(path)['sha256'] != record['inputs'][name]['sha256']:
+    theirs = record['inputs'].get(name, {}).get('sha256')
+    if manifest.digest(path)['sha256'] != theirs:
       return False
   return True
 

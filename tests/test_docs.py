@@ -71,7 +71,7 @@ def test_commands_parse(page, clone):
 
 def test_there_are_commands_to_check():
   counts = {page.name: len(commands(page)) for page in PAGES[2:]}
-  assert counts['cloud_tpu.md'] == 13
+  assert counts['cloud_tpu.md'] == 14
   assert counts['sweeps.md'] == 2
   assert all(counts[f'{stage}.md'] == 1 for stage in STAGES)
 
@@ -118,11 +118,11 @@ def test_sweep_of_the_page(tmp_path):
 
 
 def test_stages_run_as_their_pages_say(clone, capsys):
-  made = clone / 'made'
-  tiny_models.write(made, num_things=40)
-  (clone / 'demo').mkdir()
-  for name in ('data', 'models'):
-    shutil.move(made / name, clone / 'demo' / name)
+  tiny_models.write(clone / 'made', num_things=40)
+  for name, place in (('data', 'demo/data'),
+                      ('models', 'inpars_tpu/demo/checkpoints')):  # fmt: skip
+    (clone / place).parent.mkdir(parents=True)
+    shutil.move(clone / 'made' / name, clone / place)
   for stage in STAGES:
     ((_, *words),) = commands(DOCS / f'{stage}.md')
     assert words[0] == stage

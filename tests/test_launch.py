@@ -538,7 +538,7 @@ def test_runs_as_a_file_from_elsewhere(tmp_path):
     )  # fmt: skip
     outs.append(done.stdout)
   assert outs[0].startswith('gcloud compute tpus tpu-vm create mine')
-  assert outs[1].count('inpars-tpu run --dataset=') == 25
+  assert outs[1].count('inpars-tpu run --dataset=') == 14
 
 
 def test_sweep_on_two_vms(cloud, tmp_path, monkeypatch):
