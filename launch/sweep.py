@@ -70,7 +70,11 @@ class Sweep:
     sweep_share.borrow(run.folder, run.recipe, others)
     self._note(run, None)
     start = time.time()
-    code = execute(run.words, self.log_path(run))
+    try:
+      code = execute(run.words, self.log_path(run))
+    except (errors.InputError, gcloud_lib.Unknown) as error:
+      self.failed[run.name] = str(error)
+      raise
     self._note(run, code, round(time.time() - start, 1))
     if code == cli.DONE:
       _log.info('%s: done in %.0f s', run.name, time.time() - start)
@@ -232,15 +236,18 @@ def run_there(
     waiting: those that are not done.
 
   Raises:
-    InputError: no VM could do anything.
+    InputError: the bucket is not to be written, no VM could do anything.
   """
   if not args.work_dir.startswith('gs://'):
     raise errors.InputError(
       f'--work_dir={args.work_dir}: with --tpus it must be on gs://'
     )
+  for words in setup:
+    tpu.check_command(words)
   turns, lost = Turns(waiting), []
   gcloud = gcloud_lib.Gcloud()
   machines = [_machine(args, name, gcloud) for name in args.tpus.split(',')]
+  machines[0].check_bucket()
 
   def work(machine: machine_lib.Machine) -> None:
     run_on = _Remote(machine, setup)
@@ -295,7 +302,8 @@ def _machine(args, name: str, gcloud) -> machine_lib.Machine:
     for flag in _VM_FLAGS
     if getattr(args, flag)
   ]
-  vm_args, _ = tpu.parse(['create', f'--name={name}', *words])
+  words += [f'--name={name}', f'--bucket={args.work_dir}']
+  vm_args, _ = tpu.parse(['create', *words])
   return machine_lib.Machine(tpu.settings_of(vm_args), gcloud)
 
 

@@ -44,7 +44,7 @@ def fail_as_asked(command):
     wanted, times, code, text = line.split('\t')
     if wanted in command and int(times):
       lines[number] = '\t'.join([wanted, str(int(times) - 1), code, text])
-      path.write_text('\n'.join(lines))
+      path.write_text('\n'.join([*lines, '']))
       print(text.replace('\\n', '\n'), file=sys.stderr)
       sys.exit(int(code))
 

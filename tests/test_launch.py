@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from inpars_tpu import errors
 from launch import gcloud, job, machine, sweep, sweep_plan, tpu
 
 TESTS = pathlib.Path(__file__).parent
@@ -575,6 +576,27 @@ mkdir -p $work/$dataset; touch $work/$dataset/report.html
   assert on == {'one', 'two'}
   assert cloud.calls().count('create') == cloud.calls().count('delete') == 2
   assert not (cloud.exists('one') or cloud.exists('two'))
+
+
+def test_sweep_on_vms_that_are_not_to_be_had(cloud, tmp_path):
+  path = tmp_path / 'mine.yaml'
+  path.write_text('datasets: [a, b]\n')
+  runs = sweep_plan.load(str(path), 'work', ['--generator=g', '--reranker=r'])
+  there = sweep.Sweep(runs, tmp_path / 'logs')
+  flags = ['--work_dir=gs://b', '--tpus=one,two', *VM[1:]]
+  args = sweep.make_parser().parse_args(flags)
+  cloud.fails('tpu-vm create', f'ERROR: {QUOTA}', times=2)
+  with pytest.raises(
+    errors.InputError, match='one: .*quota.*; two|two: .*; one'
+  ):
+    sweep.run_there(args, [], there, runs)
+  assert set(there.failed) == {'base/seed1/a', 'base/seed1/b'}
+  cloud.fails('storage cp', f'ERROR: {NO_BUCKET}')
+  with pytest.raises(errors.InputError, match='Storage Object Admin'):
+    sweep.run_there(args, [], there, runs)
+  with pytest.raises(errors.InputError, match='did you mean download'):
+    sweep.run_there(args, [['downlod']], there, runs)
+  assert cloud.calls().count('create') == 2
 
 
 def test_archive_holds_the_clone(tmp_path):
