@@ -175,8 +175,9 @@ def _means(results: Results, runs: Sequence[str]) -> list[list[str]]:
 
 
 def _best(means: Mapping[str, float]) -> str | None:
-  """Of two settings or more; the first of equals."""
-  return max(means, key=means.get) if len(means) > 1 else None
+  """Of two settings or more; None where others are as good."""
+  best = [name for name, mean in means.items() if mean == max(means.values())]
+  return best[0] if len(means) > 1 and len(best) == 1 else None
 
 
 def _datasets(results: Results) -> list[str]:

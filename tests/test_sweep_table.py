@@ -53,6 +53,18 @@ def test_nothing_is_complete():
   assert sweep_table.to_text({}) == 'dataset  setting  seeds'
 
 
+def test_nothing_is_best_of_equals(tmp_path):
+  folders = {
+    name: [write(tmp_path / name / 'seed1' / 'scifact', after)]
+    for name, after in (('a', 0.25), ('b', 0.5), ('c', 0.5))
+  }
+  text, _ = sweep_table.write('x', epath.Path(tmp_path), folders, [])
+  assert [line.split()[1:] for line in text.splitlines()[1:]] == [
+    ['a', '1', '0.5000', '0.2500'], ['b', '1', '0.5000', '0.5000'],
+    ['c', '1', '0.5000', '0.5000'],
+  ]  # fmt: skip
+
+
 def test_one_setting_is_not_the_best_of_anything(tmp_path):
   folder = write(tmp_path / 'base' / 'seed1' / 'scifact', 0.75)
   text, _ = sweep_table.write(
