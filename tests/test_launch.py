@@ -469,7 +469,7 @@ def test_idle_vm_deletes_itself(cloud, capsys):
 [ "$1" = --version ] && exit
 sleep 0.5; echo done
 """)
-  assert tpu.main(['install', *VM, '--idle_minutes=0.1']) == 0
+  assert tpu.main(['install', *VM, '--idle_minutes=0.05']) == 0
   assert tpu.main(['run', *VM, *COMMAND]) == 0
   assert capsys.readouterr().out == 'w0: done\n'
   deadline = time.monotonic() + 60
