@@ -89,13 +89,13 @@ def delete(names, flags):
 
 
 def remove(folder):
-  """With what runs there, as `worker` has noted it, guards last."""
+  """With what runs there, as `worker` has noted it, ourselves last."""
   shutil.move(folder, folder.with_name(f'.{folder.name}'))
   folder = folder.with_name(f'.{folder.name}')
   notes = [*folder.glob('w*/*/process'), *folder.glob('w*/inpars_tpu_guard')]
   numbers = [int(note.read_text().split()[1]) for note in notes]
   shutil.rmtree(folder)
-  for number in numbers:
+  for number in sorted(numbers, key=lambda number: number == os.getpgrp()):
     with contextlib.suppress(ProcessLookupError):
       os.killpg(number, signal.SIGKILL)
 

@@ -300,8 +300,7 @@ def test_vm_that_is_not_there_any_more(cloud, capsys, flags, num_created):
 work=$FAKE_GCLOUD/buckets/b/work/documents; mkdir -p $work
 [ -e $work/part ] && exit
 touch $work/part
-rm -r $FAKE_GCLOUD/vms/mine
-exit 75
+gcloud compute tpus tpu-vm delete mine --zone=z
 """)
   code = tpu.main(['all', *VM, *flags, *TO_BUCKET])
   assert (code, cloud.calls().count('create')) == (4 - 2 * num_created,
