@@ -1,12 +1,28 @@
 """Commands, and the time and memory of one."""
 
-import os
+import json
 import pathlib
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
+
+# Another process in between: one begins with the peak of memory of the one that
+# it was forked from, and this one is small.
+_WATCH = """
+import json, resource, subprocess, sys, time
+started = time.perf_counter()
+code = subprocess.call(sys.argv[2:])
+seconds = time.perf_counter() - started
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+with open(sys.argv[1], 'w') as stream:
+  json.dump({
+    'seconds': seconds,
+    'cpu_seconds': used.ru_utime + used.ru_stime,
+    'peak_rss_mb': used.ru_maxrss / 1024,  # Linux counts in KiB.
+  }, stream)
+sys.exit(code)
+"""
 
 
 def measure(
@@ -26,25 +42,17 @@ def measure(
     {'seconds': .., 'cpu_seconds': of it and of all that it started,
     'peak_rss_mb': of the largest of these processes}.
   """
-  started = time.perf_counter()
-  with tempfile.TemporaryFile() as messages:
-    # A shell in between: a process begins with the peak of memory of the one
-    # that it was forked from.
-    process = subprocess.Popen(
-      ['sh', '-c', '"$@"; exit $?', 'sh', *map(str, command)],
-      stdout=messages, stderr=messages, cwd=folder, env=environment,
-    )  # fmt: skip
-    _, status, used = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-      messages.seek(0)
-      words = messages.read().decode(errors='replace')[-3000:]
+  with tempfile.TemporaryDirectory() as temporary:
+    found, messages = pathlib.Path(temporary, 'f'), pathlib.Path(temporary, 'm')
+    with messages.open('wb') as stream:
+      code = subprocess.call(
+        [sys.executable, '-S', '-c', _WATCH, found, *map(str, command)],
+        stdout=stream, stderr=stream, cwd=folder, env=environment,
+      )  # fmt: skip
+    if code:
+      words = messages.read_text(errors='replace')[-3000:]
       sys.exit(f'{" ".join(map(str, command))}\n{words}')
-  return {
-    'seconds': time.perf_counter() - started,
-    'cpu_seconds': used.ru_utime + used.ru_stime,
-    'peak_rss_mb': used.ru_maxrss / 1024,  # Linux counts in KiB.
-  }
+    return json.loads(found.read_text())
 
 
 def inpars_tpu(verb: str, **flags: object) -> list[str]:
