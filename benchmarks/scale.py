@@ -98,8 +98,8 @@ def write_queries(
 def extrapolate(sizes: Sequence[dict]) -> dict[str, object]:
   """The line through the sizes, of each stage; nothing from one size alone.
 
-  [{'documents': 1, 'index': {'seconds': 3., 'peak_rss_mb': 7.}, ..}, ..] ->
-    {'per_million': {'index': {'seconds': .., 'peak_rss_mb': ..}, ..},
+  [{'documents': 1, 'index': {'cpu_seconds': 3., 'peak_rss_mb': 7.}, ..}, ..] ->
+    {'per_million': {'index': {'cpu_seconds': .., 'peak_rss_mb': ..}, ..},
      'at_ten_million': {..}}
   """
   if len(sizes) < 2:
@@ -108,7 +108,7 @@ def extrapolate(sizes: Sequence[dict]) -> dict[str, object]:
   slopes, values = {}, {}
   for stage in STAGES:
     slopes[stage], values[stage] = {}, {}
-    for name in ('seconds', 'peak_rss_mb'):
+    for name in ('cpu_seconds', 'peak_rss_mb'):
       line = np.polyfit(millions, [size[stage][name] for size in sizes], 1)
       slopes[stage][name] = round(float(line[0]), 1)
       values[stage][name] = round(float(np.polyval(line, _TEN_MILLION / 1e6)))

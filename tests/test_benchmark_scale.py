@@ -38,7 +38,7 @@ def test_each_stage_is_measured_and_leaves_nothing(
 
 def test_the_line_through_the_sizes():
   def size(documents, seconds, memory):
-    record = {'seconds': seconds, 'peak_rss_mb': memory}
+    record = {'cpu_seconds': seconds, 'peak_rss_mb': memory}
     return {'documents': documents} | dict.fromkeys(scale.STAGES, record)
 
   assert scale.extrapolate([size(1_000_000, 5.0, 100.0)]) == {}
@@ -46,9 +46,9 @@ def test_the_line_through_the_sizes():
     [size(500_000, 3.0, 150.0), size(1_000_000, 5.0, 200.0)]
   )
   assert line['per_million']['index'] == pytest.approx(
-    {'seconds': 4.0, 'peak_rss_mb': 100.0}
+    {'cpu_seconds': 4.0, 'peak_rss_mb': 100.0}
   )
   assert line['at_ten_million']['negatives'] == {
-    'seconds': 41,
+    'cpu_seconds': 41,
     'peak_rss_mb': 1100,
   }
