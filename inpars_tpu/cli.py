@@ -6,6 +6,7 @@ and an exit code: 0 done, 2 wrong input, 75 interrupted with its work saved,
 """
 
 import argparse
+import atexit
 import errno
 import importlib
 import logging
@@ -68,6 +69,8 @@ def main(argv: Sequence[str]) -> int:
 def run_and_exit() -> None:
   """Entry point of the `inpars-tpu` script."""
   signal.signal(signal.SIGTERM, _raise_terminated)
+  # Last of all at exit: Python would put the default back, which is no code 75.
+  atexit.register(signal.signal, signal.SIGTERM, signal.SIG_IGN)
   sys.unraisablehook = _deliver_again
   interrupts.limit(INTERRUPTED, f'inpars-tpu: {_INTERRUPTED}')
   sys.exit(main(sys.argv[1:]))

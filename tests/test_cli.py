@@ -208,3 +208,18 @@ def test_compiled_programs_are_kept_where_there_is_a_home(
   assert kept.is_relative_to(tmp_path / '.cache' / 'inpars_tpu')
   monkeypatch.delenv('JAX_COMPILATION_CACHE_DIR')
   monkeypatch.delenv('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS')
+
+
+def test_a_signal_after_the_end_changes_no_code():
+  """It comes while Python takes itself apart, after all exit handlers."""
+  program = """
+import os, signal
+from inpars_tpu import cli
+class Late:
+  def __del__(self, kill=os.kill, pid=os.getpid(), number=signal.SIGTERM):
+    kill(pid, number)
+cli.late = Late()
+cli.run_and_exit()
+"""
+  done = subprocess.run([sys.executable, '-c', program, '--version'])
+  assert done.returncode == cli.DONE
