@@ -25,14 +25,11 @@ _log = logging.getLogger(__name__)
 
 COMPLETE_NAME = 'manifest.json'
 PARTIAL_NAME = 'manifest.partial.json'
-_VERSIONED = {  # Module -> package, recorded where the module is loaded.
-  **{name: name for name in (
-    'inpars_tpu', 'jax', 'jaxlib', 'flax', 'optax', 'numpy', 'tensorflow',
-    'seqio', 'tokenizers', 'sentencepiece', 'ftfy',
-  )},
-  'jnius': 'pyserini',  # Its jar is used, its Python is not.
-  'pytrec_eval': 'pytrec-eval-terrier',
-}  # fmt: skip
+_VERSIONED = (
+  'inpars_tpu', 'jax', 'jaxlib', 'flax', 'optax', 'numpy', 'tensorflow',
+  'seqio', 'tokenizers', 'sentencepiece', 'ftfy', 'pyserini',
+  'pytrec-eval-terrier',
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -252,12 +249,17 @@ def _check_same(output, there: Mapping[str, Any], now: Mapping[str, Any]):
 
 
 def _versions() -> dict[str, str]:
+  """Of all that is installed here, whatever this process has loaded of it.
+
+  What a process has loaded depends on the stages that it found complete, and a
+  run that was killed would have another manifest.
+  """
   versions = {'python': platform.python_version()}
-  for module, package in _VERSIONED.items():
-    if module in sys.modules:
-      try:
-        versions[package] = importlib.metadata.version(package)
-      except importlib.metadata.PackageNotFoundError:
+  for package in _VERSIONED:
+    try:
+      versions[package] = importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+      if package == 'inpars_tpu':
         versions[package] = 'not installed'  # Run from a checkout.
   return versions
 

@@ -1,5 +1,8 @@
+import importlib.metadata
 import json
+import sys
 
+import ftfy
 import pytest
 
 from inpars_tpu import errors, manifest
@@ -181,3 +184,11 @@ def test_killed_between_manifest_and_clean_up(made):
   (made / 'out.txt.parts').mkdir()
   assert begin(made, SEED=1).is_complete
   assert not (made / 'out.txt.parts').exists()
+
+
+def test_versions_do_not_depend_on_what_is_loaded(monkeypatch):
+  before = manifest._versions()
+  assert before['ftfy'] == ftfy.__version__
+  assert before['numpy'] == importlib.metadata.version('numpy')
+  monkeypatch.delitem(sys.modules, 'ftfy')
+  assert manifest._versions() == before
