@@ -17,7 +17,7 @@ demo: install
 test: install compiler
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
-	$(RUN) -m pytest
+	$(RUN) -m pytest --numprocesses=2 --dist=loadfile
 
 install: $(INSTALLED)
 

