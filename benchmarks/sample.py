@@ -11,13 +11,11 @@ own. One JSON line: peak_rss_mb and the seconds are that process's; with
 import argparse
 import json
 import pathlib
-import resource
-import subprocess
-import sys
 import tempfile
-import time
 
 import numpy as np
+
+from benchmarks import process
 
 _WRITE_LINES = 50_000
 _NUM_WORDS = 80
@@ -36,23 +34,19 @@ def measure(folder: pathlib.Path, num_documents: int) -> dict[str, object]:
   """Writes and samples; counts, sizes, seconds, the peak of memory."""
   corpus = folder / 'corpus.jsonl'
   write(corpus, num_documents)
-  start = time.perf_counter()
-  subprocess.run(
-    [sys.executable, '-m', 'inpars_tpu', 'sample', f'--corpus={corpus}',
-     f'--output={folder / "documents.jsonl"}'],
-    check=True,
-  )  # fmt: skip
-  seconds = time.perf_counter() - start
-  used = resource.getrusage(resource.RUSAGE_CHILDREN)
-  with (folder / 'documents.jsonl').open('rb') as stream:
+  drawn = folder / 'documents.jsonl'
+  found = process.measure(
+    process.inpars_tpu('sample', corpus=corpus, output=drawn)
+  )
+  with drawn.open('rb') as stream:
     num_drawn = sum(1 for _ in stream)
   return {
     'documents': num_documents,
     'drawn': num_drawn,
     'corpus_mb': round(corpus.stat().st_size / 1e6),
-    'seconds': round(seconds, 1),
-    'cpu_seconds': round(used.ru_utime + used.ru_stime, 1),
-    'peak_rss_mb': round(used.ru_maxrss / 1024),  # Linux counts in KiB.
+    'seconds': round(found['seconds'], 1),
+    'cpu_seconds': round(found['cpu_seconds'], 1),
+    'peak_rss_mb': round(found['peak_rss_mb']),
   }
 
 
