@@ -27,7 +27,7 @@ if __name__ == '__main__':  # As a file: its folder is on the path, not ours.
 
 from etils import epath
 
-from inpars_tpu import cli, errors, files
+from inpars_tpu import cli, errors, files, stores
 from launch import gcloud as gcloud_lib
 from launch import job as job_lib
 from launch import machine as machine_lib
@@ -144,18 +144,12 @@ def main(argv: Sequence[str], execute: Execute | None = None) -> int:
   """
   logging.basicConfig(format='%(message)s')
   _log.setLevel(logging.INFO)
-  try:
-    return _main(argv, execute or run_here)
-  except errors.InputError as error:
-    return _fail(error, cli.WRONG_INPUT)
-  except gcloud_lib.Unknown as error:
-    return _fail(error, cli.FAILED)
-  except KeyboardInterrupt:
-    return _fail(
-      'interrupted; what was finished is saved: give the same command again '
-      'to go on (what runs on a VM goes on there)',
-      cli.INTERRUPTED,
-    )
+  return tpu.exit_code(
+    'sweep',
+    lambda: _main(argv, execute or run_here),
+    'interrupted; what was finished is saved: give the same command again '
+    'to go on (what runs on a VM goes on there)',
+  )
 
 
 def run_here(words: Sequence[str], log_path: pathlib.Path) -> int:
@@ -238,7 +232,7 @@ def run_there(
   Raises:
     InputError: the bucket is not to be written, no VM could do anything.
   """
-  if not args.work_dir.startswith('gs://'):
+  if not stores.is_remote(args.work_dir):
     raise errors.InputError(
       f'--work_dir={args.work_dir}: with --tpus it must be on gs://'
     )
@@ -327,7 +321,7 @@ def _finish(args: argparse.Namespace, sweep: Sweep) -> int:
 
 
 def _log_dir(args: argparse.Namespace) -> str:
-  if '://' not in args.work_dir:
+  if not stores.is_remote(args.work_dir):
     return args.work_dir
   return f'logs/{pathlib.PurePath(args.sweep).stem}'
 
@@ -335,11 +329,6 @@ def _log_dir(args: argparse.Namespace) -> str:
 def _last_line(path: pathlib.Path) -> str:
   lines = path.read_text(errors='replace').splitlines() if path.exists() else []
   return next((line for line in reversed(lines) if line.strip()), 'no output')
-
-
-def _fail(message: object, code: int) -> int:
-  print(f'sweep: {" ".join(str(message).split())}', file=sys.stderr)
-  return code
 
 
 def _interrupt(*_) -> None:

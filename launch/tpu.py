@@ -12,7 +12,7 @@ import argparse
 import importlib.util
 import pathlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 if __name__ == '__main__':  # As a file: its folder is on the path, not ours.
   sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
@@ -45,19 +45,34 @@ class Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str]) -> int:
   """Runs one verb; returns the exit code, which is the command's own."""
+  return exit_code(
+    'tpu',
+    lambda: _run(*parse(argv)),
+    'interrupted here; what runs on the VM goes on: `logs` follows it, '
+    '`stop` ends it, `delete` deletes the VM',
+  )
+
+
+def exit_code(
+  program: str, work: Callable[[], int], if_interrupted: str
+) -> int:
+  """The exit code of `work`; what is wrong is one line on stderr.
+
+  Args:
+    program: which begins that line.
+    work: gives its own exit code, or raises.
+    if_interrupted: what to say of an interrupt.
+  """
   try:
-    args, commands = parse(argv)
-    return _run(args, commands)
+    return work()
   except errors.InputError as error:
-    return _fail(error, cli.WRONG_INPUT)
+    message, code = error, cli.WRONG_INPUT
   except gcloud_lib.Unknown as error:
-    return _fail(error, cli.FAILED)
+    message, code = error, cli.FAILED
   except KeyboardInterrupt:
-    return _fail(
-      'interrupted here; what runs on the VM goes on: `logs` follows it, '
-      '`stop` ends it, `delete` deletes the VM',
-      cli.INTERRUPTED,
-    )
+    message, code = if_interrupted, cli.INTERRUPTED
+  print(f'{program}: {" ".join(str(message).split())}', file=sys.stderr)
+  return code
 
 
 def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[list[str]]]:
@@ -241,11 +256,6 @@ def _number(name: str, value, otherwise: float) -> float:
   if not number >= 0:
     raise errors.InputError(f'--{name}={value}: a number, 0 or more')
   return number
-
-
-def _fail(message: object, code: int) -> int:
-  print(f'tpu: {" ".join(str(message).split())}', file=sys.stderr)
-  return code
 
 
 def _parser() -> argparse.ArgumentParser:
