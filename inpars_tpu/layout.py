@@ -139,50 +139,10 @@ def microbatch_tokens(backend: str | None = None) -> int:
   return MICROBATCH_TOKENS.get(backend, _MICROBATCH_TOKENS_ELSEWHERE)
 
 
-def choose(
-  config: config_lib.T5Config,
-  *,
-  dtype: str,
-  batch_size: int,
-  list_size: int = 1,
-  mesh: str | None = None,
-  shard_params: bool | None = None,
-  scan_layers: bool | None = None,
-  remat: bool | None = None,
-) -> Layout:
-  """The layout on all devices; what is None is chosen.
-
-  Layers are scanned by their number alone, so that a training can go on
-  elsewhere. Of parting the parameters over `data`, which costs their
-  transport, and computing layers twice, the least that fits the memory.
-
-  Args:
-    config: sizes.
-    dtype: of activations.
-    batch_size: examples of a step.
-    list_size: of them lie together on a device.
-    mesh: 'data=2,model=4'; None: all devices are `data`.
-    shard_params: whether parameters are parted over `data` too.
-    scan_layers: whether the layers are one loop over stacked parameters.
-    remat: whether a gradient computes each layer again.
-
-  Raises:
-    InputError: a mesh that is not of these devices, or parts what it does not
-      divide: heads, embedding dimensions, the batch.
-  """
+def choose(config: config_lib.T5Config, **options) -> Layout:
+  """The layout on all devices that `choose_parts` chooses, with its options."""
   num_devices = jax.device_count()
-  shape, chosen = choose_parts(
-    config,
-    num_devices,
-    device.here(),
-    dtype=dtype,
-    batch_size=batch_size,
-    list_size=list_size,
-    mesh=mesh,
-    shard_params=shard_params,
-    scan_layers=scan_layers,
-    remat=remat,
-  )
+  shape, chosen = choose_parts(config, num_devices, device.here(), **options)
   if num_devices == 1:
     return chosen
   made = mesh_lib.make(shape, jax.devices())
@@ -202,10 +162,30 @@ def choose_parts(
   scan_layers: bool | None = None,
   remat: bool | None = None,
 ) -> tuple[mesh_lib.Shape, Layout]:
-  """What `choose` chooses on so many devices of any kind.
+  """The layout on so many devices of any kind; what is None is chosen.
+
+  Layers are scanned by their number alone, so that a training can go on
+  elsewhere. Of parting the parameters over `data`, which costs their
+  transport, and computing layers twice, the least that fits the memory.
+
+  Args:
+    config: sizes.
+    num_devices: how many there are.
+    on: one of them.
+    dtype: of activations.
+    batch_size: examples of a step.
+    list_size: of them lie together on a device.
+    mesh: 'data=2,model=4'; None: all devices are `data`.
+    shard_params: whether parameters are parted over `data` too.
+    scan_layers: whether the layers are one loop over stacked parameters.
+    remat: whether a gradient computes each layer again.
 
   Returns:
     The shape of the mesh, and the layout, still without one.
+
+  Raises:
+    InputError: a mesh that is not of these devices, or parts what it does not
+      divide: heads, embedding dimensions, the batch.
   """
   text = mesh or f'data={num_devices}'
   sharding.check(config, text, num_devices)

@@ -19,11 +19,13 @@ from inpars_tpu import (
   errors,
   files,
   machines,
+  plan_devices,
   plan_disk,
   plan_models,
   plan_stages,
   plan_table,
   plan_work,
+  stores,
 )
 from inpars_tpu import mesh as mesh_lib
 from inpars_tpu import recipe as recipe_lib
@@ -56,7 +58,7 @@ class Plan:
   work: plan_work.Work
   machine: machines.Machine
   models: tuple[str, ...]
-  stages: Sequence[plan_stages.Stage]
+  stages: Sequence[plan_devices.Stage]
   disk: dict[str, int]
   utilisation: float
   price: float | None  # Of an hour of the machine, in US dollars or any other.
@@ -148,7 +150,7 @@ def make(
   machine: machines.Machine,
   request: Request,
   *,
-  compiler: plan_stages.Compile | None = None,
+  compiler: plan_devices.Compile | None = None,
   known: dict[Any, Any] | None = None,
 ) -> Plan:
   """The plan of one dataset; `known` is `plan_stages.build`'s."""
@@ -254,14 +256,14 @@ def _free_disk(plans: Sequence[Plan], work_dir: files.PathLike) -> str:
   folder = epath.Path(work_dir)
   while not folder.exists() and folder != folder.parent:
     folder = folder.parent
-  if '://' in str(folder):
+  if stores.is_remote(folder):
     return f'{work_dir} is storage: nobody knows how much is free'
   free = shutil.disk_usage(folder).free
   enough = 'enough' if free >= needed else 'too little'
   return f'free below {work_dir}: {free / 1e9:,.1f} GB, {enough}'
 
 
-def _compiler(machine: machines.Machine) -> plan_stages.Compile:
+def _compiler(machine: machines.Machine) -> plan_devices.Compile:
   """Compiles a stage's programs for the machine.
 
   Raises:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from inpars_tpu import machines, plan_stages
+from inpars_tpu import machines, plan_devices
 
 _GIB = 2**30
 _LEAST_BYTES = 5e7  # That the line of the disk names.
@@ -106,18 +106,18 @@ def _too_large(plan: Any) -> list[str]:
   return ['', *lines] if lines else []
 
 
-def _fits(stage: plan_stages.Stage, machine: machines.Machine) -> bool:
+def _fits(stage: plan_devices.Stage, machine: machines.Machine) -> bool:
   memory = stage.memory
   return memory.error is None and memory.total <= machine.chip.memory_bytes
 
 
-def _what(stage: plan_stages.Stage) -> str:
+def _what(stage: plan_devices.Stage) -> str:
   """What is done, and on which mesh; --json says how it lies there."""
   mesh = (stage.mesh or '').partition(', ')[0]
   return '; '.join(filter(None, (stage.what, mesh)))
 
 
-def _memory(stage: plan_stages.Stage, machine: machines.Machine) -> str:
+def _memory(stage: plan_devices.Stage, machine: machines.Machine) -> str:
   if stage.memory is None:
     return ''
   if stage.memory.error:

@@ -156,16 +156,7 @@ def _train(
 ) -> None:
   """`train`, of input that is right and processes that are together."""
   config = convert.check(model_path)
-  where = layout.choose(
-    config,
-    dtype=recipe.TRAIN_DTYPE,
-    batch_size=recipe.TRAIN_BATCH_SIZE,
-    list_size=_list_size(recipe),
-    mesh=mesh,
-    shard_params=recipe.SHARD_PARAMS,
-    scan_layers=recipe.SCAN_LAYERS,
-    remat=recipe.REMAT,
-  )
+  where = layout.choose(config, mesh=mesh, **layout_options(recipe))
   job = manifest.begin_directory(
     'train',
     output,
@@ -237,6 +228,18 @@ def make_settings(recipe: recipe_lib.Recipe) -> trainer.Settings:
     schedule=recipe.LEARNING_RATE_SCHEDULE,
     warmup_steps=recipe.WARMUP_STEPS,
   )
+
+
+def layout_options(recipe: recipe_lib.Recipe) -> dict[str, Any]:
+  """Of a recipe, what `layout.choose` and `choose_parts` go by."""
+  return {
+    'dtype': recipe.TRAIN_DTYPE,
+    'batch_size': recipe.TRAIN_BATCH_SIZE,
+    'list_size': _list_size(recipe),
+    'shard_params': recipe.SHARD_PARAMS,
+    'scan_layers': recipe.SCAN_LAYERS,
+    'remat': recipe.REMAT,
+  }
 
 
 def export(
