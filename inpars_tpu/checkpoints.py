@@ -12,7 +12,6 @@ from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
-from etils import epath
 
 from inpars_tpu import errors, files, stores
 
@@ -25,9 +24,7 @@ class Checkpoints:
   """The newest states of one training, by step. Use it in a `with`."""
 
   def __init__(self, directory: files.PathLike):
-    if not stores.is_remote(directory):
-      directory = os.path.abspath(directory)  # Orbax wants it so.
-    self._directory = epath.Path(directory)
+    self._directory = stores.absolute(directory)  # Orbax wants it so.
     self._manager = ocp.CheckpointManager(
       self._directory,
       item_handlers=ocp.StandardCheckpointHandler(),

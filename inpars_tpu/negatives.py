@@ -20,6 +20,7 @@ from inpars_tpu import (
   forums,
   manifest,
   pairs,
+  stores,
 )
 from inpars_tpu import filter as filter_lib
 from inpars_tpu import recipe as recipe_lib
@@ -249,7 +250,7 @@ def _split_paths(queries_path: files.PathLike) -> dict[str, epath.Path]:
 
 def _folder_name(corpus_path: files.PathLike) -> str:
   path = epath.Path(corpus_path)
-  name = (path if '://' in str(path) else path.resolve()).parent.name
+  name = (path if stores.is_remote(path) else path.resolve()).parent.name
   if not name:
     raise errors.InputError(f'{corpus_path}: give the pairs a --name')
   return name

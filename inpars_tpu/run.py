@@ -8,7 +8,6 @@ the others wait.
 
 import dataclasses
 import logging
-import os
 from collections.abc import Callable, Mapping
 
 from etils import epath
@@ -32,6 +31,7 @@ from inpars_tpu import (
   rerank,
   sample,
   search,
+  stores,
   train,
   trec,
 )
@@ -129,13 +129,14 @@ def find_dataset(dataset: str, data_dir: files.PathLike) -> epath.Path:
       get it, for another one which known name is nearest.
   """
   candidates = (epath.Path(dataset), epath.Path(data_dir) / dataset)
+  # A folder's name is the dataset's: '.' and '..' have none.
   for folder in candidates:
-    parts = beir.parts(_named(folder).name)
+    parts = beir.parts(stores.absolute(folder).name)
     if any((folder / part / 'corpus.jsonl').exists() for part in parts):
-      return _named(folder)
+      return stores.absolute(folder)
   for folder in candidates:
     if folder.exists():
-      first = epath.Path(beir.parts(_named(folder).name)[0])
+      first = epath.Path(beir.parts(stores.absolute(folder).name)[0])
       raise errors.InputError(f'{folder} has no {first / "corpus.jsonl"}')
   if dataset in beir.DATASETS:
     raise errors.InputError(
@@ -145,12 +146,6 @@ def find_dataset(dataset: str, data_dir: files.PathLike) -> epath.Path:
   if '/' in dataset:
     raise errors.InputError(f'no dataset folder at {dataset}')
   raise errors.unknown('dataset', dataset, beir.DATASETS)
-
-
-def _named(folder: epath.Path) -> epath.Path:
-  """Its name is the dataset's: '.' and '..' have none."""
-  is_remote = '://' in str(folder)
-  return folder if is_remote else epath.Path(os.path.abspath(folder))
 
 
 def check(plan: Plan, parts: Mapping[str, epath.Path], has_test: bool) -> None:

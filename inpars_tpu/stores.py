@@ -46,6 +46,11 @@ def is_remote(path: PathLike) -> bool:
   return os.fspath(path).startswith(_SCHEME)
 
 
+def absolute(path: PathLike) -> epath.Path:
+  """The path from the root; one in a store has no other."""
+  return epath.Path(path if is_remote(path) else os.path.abspath(path))
+
+
 def check(path: PathLike) -> None:
   """Checks that a store can be reached; a local path is not looked at.
 

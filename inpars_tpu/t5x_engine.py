@@ -214,12 +214,15 @@ def write_recipe(
     'CHECKPOINT_STEPS',
   )
   num_targets = 2 * recipe.TRAIN_BATCH_SIZE  # The label word and </s>.
+  paths = {
+    'VOCABULARY_FILE': vocabulary_file,
+    'INITIAL_CHECKPOINT_PATH': start.checkpoint,
+    'MODEL_DIR': checkpoints,
+    'METRICS_FILE': metrics,
+    'EVENTS_DIR': events,
+  }
   places = {
-    'VOCABULARY_FILE': _path(vocabulary_file),
-    'INITIAL_CHECKPOINT_PATH': _path(start.checkpoint),
-    'MODEL_DIR': _path(checkpoints),
-    'METRICS_FILE': _path(metrics),
-    'EVENTS_DIR': _path(events),
+    **{name: os.fspath(stores.absolute(path)) for name, path in paths.items()},
     'PRETRAINED_STEPS': start.step,
     'TARGET_TOKENS_PER_BATCH': num_targets,
     # Slots that came along are of gradients divided so; with fresh ones the
@@ -255,11 +258,6 @@ tasks.register.spec = %SPEC
 
 def _bindings(values: Mapping[str, Any]) -> str:
   return ''.join(f'{name} = {value!r}\n' for name, value in values.items())
-
-
-def _path(path: epath.Path) -> str:
-  text = os.fspath(path)
-  return text if '://' in text else os.path.abspath(text)
 
 
 def load(checkpoint: epath.Path, config: config_lib.T5Config) -> dict[str, Any]:
@@ -304,7 +302,7 @@ def run_t5x(command: list[str], log: epath.Path, num_steps: int) -> None:
 
 def _open_log(path: epath.Path) -> BinaryIO:
   """A file that another process can write to: not one in a bucket."""
-  if '://' in os.fspath(path):
+  if stores.is_remote(path):
     return tempfile.TemporaryFile()
   return open(path, 'wb+')
 
