@@ -7,7 +7,7 @@ import logging
 import math
 import os
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -180,7 +180,7 @@ def evaluate_runs(
     _log.info(
       'evaluate: %d of %d judged queries have no relevant document and count '
       '0: %s',
-      len(without), len(qrels), ', '.join(without[:5]),
+      len(without), len(qrels), errors.some(without),
     )  # fmt: skip
   means, per_query = {}, {}
   for run_name, run in runs.items():
@@ -191,9 +191,10 @@ def evaluate_runs(
         'are these the qrels of this dataset?'
       )
     _log.info(
-      'evaluate: %s: %d judged queries, of which the run leaves out %d; '
-      '%d queries of the run are not judged',
-      run_name, len(qrels), len(qrels) - len(judged), len(run) - len(judged),
+      'evaluate: %s: %d judged queries, of which the run leaves out %s; '
+      'of the run %s are not judged',
+      run_name, len(qrels), _count(q for q in qrels if q not in run),
+      _count(q for q in run if q not in qrels),
     )  # fmt: skip
     found = evaluator.evaluate({q: dict(hits) for q, hits in judged.items()})
     values: PerQuery = {}
@@ -211,6 +212,12 @@ def evaluate_runs(
       for measure in MEASURES
     }
   return means, per_query
+
+
+def _count(query_ids: Iterable[str]) -> str:
+  """'0', '2 (q1, q2)'."""
+  found = list(query_ids)
+  return f'{len(found)} ({errors.some(found)})' if found else '0'
 
 
 def _reciprocal_rank(

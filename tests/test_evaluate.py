@@ -54,8 +54,13 @@ def files(tmp_path):
   return qrels, bm25, write_run(tmp_path / 'reranked.trec', better)
 
 
-def test_values_by_hand():
-  means, per_query = evaluate.evaluate_runs(QRELS, {'bm25': RUN})
+def test_values_by_hand(caplog):
+  with caplog.at_level('INFO', 'inpars_tpu'):
+    means, per_query = evaluate.evaluate_runs(QRELS, {'bm25': RUN})
+  assert (
+    "bm25: 4 judged queries, of which the run leaves out 1 ('q3'); of the run "
+    "1 ('q5') are not judged\n"
+  ) in caplog.text
   assert list(per_query['bm25']) == ['q1', 'q2', 'q3', 'q4']
   assert per_query['bm25']['q1'] == pytest.approx(
     {
@@ -262,7 +267,7 @@ def test_seeds_give_mean_and_deviation(files, tmp_path, caplog):
       qrels, runs, output, baseline=bm25, has_seeds=True
     )
   assert '1 of 4 judged queries have no relevant document' in caplog.text
-  assert ': q4\n' in caplog.text
+  assert "count 0: 'q4'\n" in caplog.text
   name = 'reranked, 2 seeds'
   assert list(metrics) == ['bm25', '1/reranked', '2/reranked', name]
   # MRR@10 is (1/2 + 1) / 4 = 0.375 and (1 + 1) / 4 = 0.5.
