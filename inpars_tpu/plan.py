@@ -241,9 +241,6 @@ def _assumptions(
     if is_compiled
     else "memory: by arithmetic (--compile asks the TPU's compiler)"
   )
-  waiting = plan_stages.waiting_verbs()
-  if machine.num_hosts > 1 and waiting:
-    notes.append(f'{" and ".join(waiting)}: one host works, the others wait')
   notes.append(
     'not counted: loading, compiling, downloads; models that are not on the '
     'disk yet are float32'

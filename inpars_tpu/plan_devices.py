@@ -28,7 +28,6 @@ from inpars_tpu import (
   score_parts,
   tpu_programs,
   train,
-  verbs,
 )
 from inpars_tpu import generate as generate_lib
 from inpars_tpu import mesh as mesh_lib
@@ -138,7 +137,6 @@ class Maker:
         plan_memory.generate_temporaries(config, rows, shape, kind.itemsize),
       ),
       shape,
-      self._num_devices('generate'),
     )
 
   def score(
@@ -183,7 +181,6 @@ class Maker:
         config, largest.num_rows, largest.length, mesh, dtype=dtype
       )
 
-    verb = name.partition(' ')[0]
     return self._finish(
       name,
       f'{num_pairs:,} pairs of {tokens.mean():.0f} tokens',
@@ -204,7 +201,6 @@ class Maker:
         ),
       ),
       shape,
-      self._num_devices(verb),
     )
 
   def train(
@@ -281,7 +277,6 @@ class Maker:
         total=needed,
       ),
       shape,
-      self.machine.num_devices,
       str(chosen).partition(', ')[2],
     )
 
@@ -297,12 +292,6 @@ class Maker:
     of_one = program_flops.score(config, 1, tokens)
     return num_pairs * of_one, num_times * moved if num_queries else 0
 
-  def _num_devices(self, verb: str) -> int:
-    """That work at a verb: of all hosts, where they can share it."""
-    if is_shared(verb):
-      return self.machine.num_devices
-    return self.machine.devices_per_host
-
   def _measure(
     self, key, programs, shape, temporaries, **options: int
   ) -> plan_memory.Memory:
@@ -317,13 +306,11 @@ class Maker:
     self.known[key, shape] = found
     return found
 
-  def _finish(
-    self, name, what, parts, memory, shape, num_devices, more=''
-  ) -> Stage:
+  def _finish(self, name, what, parts, memory, shape, more='') -> Stage:
     """`parts` are (operations, bytes) of what is done one after the other."""
     seconds = None
     if self.machine.device_flops:
-      reached = self.utilisation * num_devices
+      reached = self.utilisation * self.machine.num_devices
       seconds = sum(
         max(
           operations / (self.machine.device_flops * reached),
@@ -340,12 +327,6 @@ class Maker:
       memory,
       ', '.join(filter(None, (str(shape), more))),
     )
-
-
-def is_shared(verb: str) -> bool:
-  """Whether several hosts can share the work of a verb."""
-  flags = {flag.name for flag in verbs.VERBS[verb].flags}
-  return bool(flags & {flag.name for flag in verbs.PROCESSES})
 
 
 def _microbatches(

@@ -93,14 +93,5 @@ def build(
   ]
 
 
-def waiting_verbs() -> list[str]:
-  """Verbs with devices that several hosts cannot share yet."""
-  return [
-    verb
-    for verb in ('generate', 'filter', 'train', 'rerank')
-    if not plan_devices.is_shared(verb)
-  ]
-
-
 def _on_host(name: str, what: str, num: int) -> plan_devices.Stage:
   return plan_devices.Stage(name, what, seconds=num * _SECONDS[name])

@@ -3,7 +3,7 @@ import random
 
 import pytest
 
-from inpars_tpu import cli, plan_stages
+from inpars_tpu import cli
 
 GIB = 2**30
 TINY = ('--generator=gptj_tiny', '--reranker=t5_tiny')
@@ -136,11 +136,6 @@ def test_all_datasets_on_one_page(capsys):
   assert out.count('\n') > 14
   assert 'hotpotqa' in out
   assert 'bioasq' not in out  # Not public.
-
-
-def test_one_host_of_several_waits_where_a_verb_cannot_share():
-  assert 'generate' not in plan_stages.waiting_verbs()
-  assert 'train' not in plan_stages.waiting_verbs()
 
 
 @pytest.mark.parametrize(
