@@ -118,9 +118,13 @@ class Layout:
     if self.mesh is None:
       yield
       return
-    # Of activations alone: rows have taken `data`.
+    # Kernels too are whole within a layer: rows have taken `data`.
     rules = [(axis, part) for axis, part in sharding.RULES.items()]
-    with self.mesh, partitioning.axis_rules(rules):
+    # Of the two flax asks for the one or the other, by its version; where it
+    # finds none it says nothing, and the compiler sums what all rows would
+    # have over the devices in place of gathering kernels.
+    mesh = jax.sharding.use_abstract_mesh(self.mesh.abstract_mesh)
+    with self.mesh, mesh, partitioning.axis_rules(rules):
       yield
 
   def _of_param(self, config, path) -> jax.sharding.Sharding:

@@ -13,12 +13,10 @@ import pytest
 
 from inpars_tpu import (
   init,
-  layout,
   mesh,
   plan_memory,
   tpu_compiler,
   tpu_programs,
-  trainer,
 )
 from inpars_tpu.gptj import config as gptj_config
 from inpars_tpu.t5 import config as t5_config
@@ -126,24 +124,7 @@ def test_train_on_a_v3_8():
   # The sums, and the parameters, are written in place.
   for program in (accumulate, update):
     assert program['aliased_bytes'] == pytest.approx(0.125 * GIB, rel=0.01)
+  # Each core has its own rows alone, and gathers a layer's kernels: 64 rows of
+  # 512 x 16,384 units would be 1 GiB an array.
+  assert accumulate['temporary_bytes'] < 1.3 * GIB
   assert update['temporary_bytes'] < 0.05 * GIB
-  config = dataclasses.replace(
-    t5_config.T5Config.from_hf(init.named_config('t5_3b')),
-    num_layers=2,
-    num_decoder_layers=2,
-  )
-  estimate = layout.needed_bytes(
-    config, mesh.Shape(8, 1), True, True, dtype='bfloat16', num_tokens=4_096
-  )
-  where = layout.Layout(mesh.abstract(mesh.Shape(8, 1)), True, True, True)
-  settings = trainer.Settings(
-    seed=1, num_steps=2, batch_size=128, learning_rate=1e-3, dropout_rate=0.1,
-    z_loss=1e-4, dtype='bfloat16', max_input_tokens=512,
-  )  # fmt: skip
-  check_estimate(
-    accumulate | {'argument_bytes': update['argument_bytes']},
-    plan_memory.estimate(
-      tpu_programs.train(config, settings, 64, 512, where), {}, total=estimate
-    ),
-  )
-  assert 0.9 < estimate / (found['gib'] * GIB) < 1.2

@@ -75,6 +75,8 @@ def main(output: str) -> None:
     found['losses'][name] = [record['loss'] for record in log]
     found['shards'][name] = shards(state)
     params = jax.device_get(model_trainer.export(state))
+  program, arguments = model_trainer.programs(16, 32, 2)['accumulate']
+  found['program'] = program.lower(*arguments).as_text()
   np.savez(f'{output}/exported.npz', *jax.tree.leaves(params))
   folder = f'{output}/checkpoints'
   with checkpoints.Checkpoints(folder) as kept:
@@ -150,6 +152,25 @@ def test_a_checkpoint_is_read_on_another_mesh(found):
   assert found['is_restored']
   kernel = 'params/encoder/layers/mlp/wi/kernel'
   assert found['restored'][kernel] == [2, 32, 16]
+
+
+def test_the_partitioner_is_told_where_activations_and_kernels_lie(found):
+  # Else of kernels that are parted as the rows are it gathers none: it sums
+  # what every row would have over the devices.
+  told = [
+    line
+    for line in found['program'].splitlines()
+    if 'sdy.sharding_constraint' in line
+  ]
+  units = f'tensor<16x32x{CONFIG.d_ff}x'
+  kernel = f'tensor<{CONFIG.d_model}x{CONFIG.d_ff}x'
+  for shape, place in (
+    (units, '[{"data"}, {}, {"model"}]'),
+    (kernel, '[{}, {"model"}]'),
+  ):
+    lines = [line for line in told if shape in line]
+    assert lines
+    assert all(place in line for line in lines)
 
 
 def test_scanned_layers_have_the_same_losses():
