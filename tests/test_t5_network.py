@@ -307,3 +307,29 @@ def test_bfloat16_products_sum_in_float32_both_ways():
   for line in products:  # No operand is float32, all sums are.
     operands, result = line.split(' : ')[1].split('->')
     assert 'f32' not in operands and 'f32' in result, line
+
+
+@pytest.mark.parametrize('num_in,num_out', [(3, 4), (4, 3)])
+def test_float32_products_have_the_plain_gradient(num_in, num_out):
+  draw = np.random.default_rng(0)
+  x = jnp.asarray(draw.normal(size=(2, 5, num_in)), jnp.float32)
+  kernel = jnp.asarray(draw.normal(size=(num_in, num_out)), jnp.float32)
+
+  def gradients(multiply):
+    def total(x, kernel):
+      return jnp.sin(multiply(x, kernel)).sum()
+
+    return jax.jit(jax.grad(total, argnums=(0, 1)))
+
+  found = gradients(layers.matmul)
+  expected = gradients(jnp.matmul)(x, kernel)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5),
+    found(x, kernel),
+    expected,
+  )
+  # A CPU is slow where the first operand's rows are summed over.
+  text = found.lower(x, kernel).as_text()
+  products = [line for line in text.splitlines() if 'dot_general' in line]
+  assert len(products) == 3
+  assert all(' = [0] x ' not in line for line in products)
