@@ -223,7 +223,7 @@ def _versus(record, measures: Sequence[str]) -> Iterator[page.Table]:
       rows.append(
         [
           _called(run),
-          *(f'{c["difference"]:+.4f} ({c["p_value"]:.3f})' for c in cells),
+          *(f'{c["difference"]:+.4f} ({c["p_value"]:.4f})' for c in cells),
         ]
       )
   if rows:

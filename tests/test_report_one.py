@@ -69,7 +69,7 @@ def test_ours_beside_the_published(tmp_path):
     'reranker after', '0.6250', '0.7500',
   ]  # fmt: skip
   assert tables['Difference to BM25, and its p-value'].rows == [
-    ['reranker after', '+0.1250 (0.031)', '+0.0000 (1.000)']
+    ['reranker after', '+0.1250 (0.0312)', '+0.0000 (1.0000)']
   ]
   assert find(report_one.build(record, {}), page.Table).keys() == (
     tables.keys() - {'nDCG@10 beside what was published'}
