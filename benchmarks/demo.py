@@ -5,7 +5,8 @@
 A seed draws the target's documents and questions, and the training's batches;
 the checkpoints are those that ship. Each demo is a process of its own; without
 the filter the first NUM_PAIRS queries are kept, and what comes before the
-filter is taken over. Prints one JSON line: nDCG@10 and the share of synthetic
+filter is taken over. The control trains on these queries too, each with the
+document of another. Prints one JSON line: nDCG@10 and the share of synthetic
 queries that their document answers, of each seed, and means with the standard
 deviation over the seeds.
 """
@@ -13,15 +14,15 @@ deviation over the seeds.
 import argparse
 import json
 import pathlib
-import resource
 import shutil
 import statistics
-import subprocess
-import sys
 import tempfile
-import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
+import numpy as np
+
+from benchmarks import process
 from inpars_tpu import files
 from inpars_tpu.demo import words, world
 
@@ -32,8 +33,8 @@ _AFTER_FILTER = (
   'reranked.trec', 'metrics.json', 'report.html', 'report.md',
 )  # fmt: skip
 _MEANS = (
-  'bm25', 'before', 'after', 'after_without_filter', 'answered',
-  'answered_after_filter',
+  'bm25', 'before', 'after', 'after_without_filter', 'after_shuffled',
+  'answered', 'answered_after_filter',
 )  # fmt: skip
 
 
@@ -60,11 +61,7 @@ def measure(
 ) -> dict[str, float]:
   """Runs the demo of one seed with the filter, then without."""
   settings = [f'SEED={seed}', *gin]
-  begun, used = time.monotonic(), _of_children()
-  run(folder / 'on', settings)
-  seconds = time.monotonic() - begun
-  cpu_seconds = _cpu_seconds(_of_children()) - _cpu_seconds(used)
-  peak_kib = _of_children().ru_maxrss
+  spent = run(folder / 'on', settings)
   shutil.copytree(folder / 'on', folder / 'off', dirs_exist_ok=True)
   for name in _AFTER_FILTER:
     path = folder / 'off' / 'world' / name
@@ -74,15 +71,18 @@ def measure(
     manifest = path.with_name(f'{name}.manifest.json')
     manifest.unlink(missing_ok=True)
   run(folder / 'off', [*settings, "FILTER_BY='none'"])
+  run_shuffled(folder / 'off', folder / 'shuffled', settings)
   ndcg = {
     side: {
       name: values['nDCG@10']
       for name, values in files.read_json(
-        folder / side / 'world' / 'metrics.json', 'metrics'
+        folder / path / 'metrics.json', 'metrics'
       ).items()
     }
-    for side in ('on', 'off')
-  }
+    for side, path in (
+      ('on', 'on/world'), ('off', 'off/world'), ('shuffled', 'shuffled')
+    )
+  }  # fmt: skip
   queries = sorted((folder / 'on' / 'world' / 'queries').glob('*.jsonl'))
   return {
     'seed': seed,
@@ -90,30 +90,62 @@ def measure(
     'before': ndcg['on']['reranked_base'],
     'after': ndcg['on']['reranked'],
     'after_without_filter': ndcg['off']['reranked'],
+    'after_shuffled': ndcg['shuffled']['reranked'],
     'answered': share_answered(queries, seed),
     'answered_after_filter': share_answered(
       [folder / 'on' / 'world' / 'filtered.jsonl'], seed
     ),
-    'seconds': round(seconds, 1),
-    'cpu_seconds': round(cpu_seconds, 1),
-    'peak_rss_mib': peak_kib // 1024,
+    **{name: round(value, 1) for name, value in spent.items()},
   }
 
 
-def _of_children() -> resource.struct_rusage:
-  """Of all demos that have ended."""
-  return resource.getrusage(resource.RUSAGE_CHILDREN)
+def run(work_dir: pathlib.Path, settings: Iterable[str]) -> dict[str, float]:
+  """Runs `inpars-tpu demo`; what `process.measure` found."""
+  command = process.inpars_tpu('demo', work_dir=work_dir)
+  return process.measure([*command, *(f'--gin.{s}' for s in settings)])
 
 
-def _cpu_seconds(usage: resource.struct_rusage) -> float:
-  return usage.ru_utime + usage.ru_stime
+def run_shuffled(
+  done: pathlib.Path, folder: pathlib.Path, settings: Sequence[str]
+) -> None:
+  """Goes on from a demo's kept queries, each with another one's document."""
+  kept = [
+    row for _, row in files.read_jsonl(done / 'world/filtered.jsonl', 'queries')
+  ]
+  folder.mkdir(exist_ok=True)
+  files.write_jsonl(folder / 'filtered.jsonl', shuffle(kept))
+  data = done / 'data' / 'world'
+  for verb, flags in (
+    ('negatives', {
+      'queries': folder / 'filtered.jsonl', 'corpus': data / 'corpus.jsonl',
+      'index': done / 'world/index', 'output': folder / 'pairs',
+    }),
+    ('train', {
+      'pairs': folder / 'pairs', 'model': done / 'models/monot5',
+      'output': folder / 'trained',
+    }),
+    ('rerank', {
+      'model': folder / 'trained/model', 'run': done / 'world/bm25.trec',
+      'corpus': data / 'corpus.jsonl', 'queries': data / 'queries.jsonl',
+      'output': folder / 'reranked.trec',
+    }),
+    ('evaluate', {
+      'run': folder / 'reranked.trec', 'qrels': data / 'qrels/test.tsv',
+      'output': folder / 'metrics.json',
+    }),
+  ):  # fmt: skip
+    gin = ['--gin_file=gin/demo.gin', *(f'--gin.{s}' for s in settings)]
+    process.measure([*process.inpars_tpu(verb, **flags), *gin])
 
 
-def run(work_dir: pathlib.Path, settings: Iterable[str]) -> None:
-  """Runs `inpars-tpu demo`; its output goes to stderr."""
-  command = [sys.executable, '-m', 'inpars_tpu', 'demo']
-  command += [f'--work_dir={work_dir}', *(f'--gin.{s}' for s in settings)]
-  subprocess.run(command, check=True, stdout=sys.stderr)
+def shuffle(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+  """The same queries and documents; no query with its own document."""
+  order = np.random.default_rng(1).permutation(len(rows))
+  after = dict(zip(order, np.roll(order, 1), strict=True))
+  return [
+    {**row, **{name: rows[after[i]][name] for name in ('doc_id', 'text')}}
+    for i, row in enumerate(rows)
+  ]
 
 
 def share_answered(paths: Iterable[pathlib.Path], seed: int) -> float:
@@ -136,6 +168,7 @@ def summarise(rows: list[dict[str, float]]) -> dict[str, list[float]]:
     'after_minus_before': ('after', 'before'),
     'after_minus_bm25': ('after', 'bm25'),
     'filter_on_minus_off': ('after', 'after_without_filter'),
+    'after_minus_shuffled': ('after_without_filter', 'after_shuffled'),
     'answered_gain': ('answered_after_filter', 'answered'),
   }
   summary = {
