@@ -47,7 +47,7 @@ def test_generator_writes_questions_that_the_document_answers(done):
     for row in rows
   ]
   assert len(rows) == 120
-  assert sum(answered) / len(answered) > 0.7
+  assert sum(answered) / len(answered) > 0.9
 
 
 def test_no_synthetic_query_is_copied(done):

@@ -74,10 +74,10 @@ class Plan:
   decoder_layers: int = 2
   gptj_rows: int = 64
   text_tokens: int = 56  # Of a row of general text.
-  text_steps: int = 700
+  text_steps: int = 1_400
   text_rate: float = 4e-3
   prompt_tokens: int = 80  # Of a row after the prompt.
-  prompt_steps: int = 200
+  prompt_steps: int = 400
   prompt_rate: float = 1e-3
   num_explanations: int = 20_000  # That the word vectors come from.
   lesson_tokens: int = 2_176  # Of a batch, padding counted.
