@@ -18,10 +18,10 @@ import numpy as np
 from flax import traverse_util
 from flax.linen import partitioning
 
-from inpars_tpu import device, errors
+from inpars_tpu import device, errors, train_memory
 from inpars_tpu import mesh as mesh_lib
 from inpars_tpu.t5 import config as config_lib
-from inpars_tpu.t5 import convert, network, sharding
+from inpars_tpu.t5 import network, sharding
 
 Params = Mapping[str, Any]
 
@@ -159,6 +159,7 @@ def choose_parts(
   on: device.Device,
   *,
   dtype: str,
+  max_tokens: int,
   batch_size: int,
   list_size: int = 1,
   mesh: str | None = None,
@@ -177,6 +178,7 @@ def choose_parts(
     num_devices: how many there are.
     on: one of them.
     dtype: of activations.
+    max_tokens: of a row.
     batch_size: examples of a step.
     list_size: of them lie together on a device.
     mesh: 'data=2,model=4'; None: all devices are `data`.
@@ -212,16 +214,22 @@ def choose_parts(
       (False, may_shard) if shard_params is None else (shard_params,)
     )
   ]
+  num_tokens = microbatch_tokens(on.backend)
   is_sharded, is_remat = next(
     (
-      option
-      for option in options
-      if needed_bytes(
-        config,
-        shape,
-        *option,
-        dtype=dtype,
-        num_tokens=microbatch_tokens(on.backend),
+      (is_sharded, is_remat)
+      for is_sharded, is_remat in options
+      if train_memory.needed_bytes(
+        train_memory.Task(
+          config,
+          shape,
+          dtype=dtype,
+          num_tokens=max(num_tokens, max_tokens),
+          row_tokens=max_tokens,
+          shards_params=is_sharded,
+          scan_layers=scan_layers,
+          remat=is_remat,
+        )
       )
       <= _SHARE * on.memory_bytes
     ),
@@ -232,40 +240,6 @@ def choose_parts(
     scan_layers=scan_layers,
     remat=is_remat,
   )
-
-
-def needed_bytes(
-  config: config_lib.T5Config,
-  shape: mesh_lib.Shape,
-  shards_params: bool,
-  remat: bool,
-  *,
-  dtype: str,
-  num_tokens: int | None = None,
-) -> int:
-  """Bytes of a device that a microbatch's gradients need, roughly.
-
-  Parameters, sums and gradients in float32; of one layer nine times what its
-  forward pass holds, which is what the TPU's compiler was found to need; and
-  of the other layers that, or their inputs.
-
-  Args:
-    config: sizes.
-    shape: of the mesh.
-    shards_params: see Layout.
-    remat: see Layout.
-    dtype: of activations.
-    num_tokens: input tokens of a part of a microbatch; None: the device's.
-  """
-  num_tokens = num_tokens or microbatch_tokens()
-  num_parts = shape.model * (shape.data if shards_params else 1)
-  weights = 3 * convert.num_bytes(config, jnp.float32) // num_parts
-  layer = 9 * sharding.temporary_bytes(config, num_tokens, jnp.dtype(dtype))
-  layer //= shape.model
-  num_layers = config.num_layers  # The decoder's tokens are few.
-  if not remat:
-    return weights + num_layers * layer
-  return weights + layer + 10 * num_tokens * num_layers * config.d_model
 
 
 def check_batch(

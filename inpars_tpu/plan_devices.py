@@ -28,6 +28,7 @@ from inpars_tpu import (
   score_parts,
   tpu_programs,
   train,
+  train_memory,
 )
 from inpars_tpu import generate as generate_lib
 from inpars_tpu import mesh as mesh_lib
@@ -196,9 +197,7 @@ class Maker:
           shape,
           jnp.dtype(dtype).itemsize,
         ),
-        unread=plan_memory.score_unread(
-          config, shape, jnp.dtype(dtype).itemsize
-        ),
+        unread=plan_memory.score_unread,
       ),
       shape,
     )
@@ -257,13 +256,17 @@ class Maker:
       )
 
     num_pairs = settings.num_steps * settings.batch_size
-    needed = layout.needed_bytes(
-      config,
-      shape,
-      chosen.shards_params,
-      chosen.remat,
-      dtype=settings.dtype,
-      num_tokens=num_rows * num_tokens // shape.data,
+    needed = train_memory.needed_bytes(
+      train_memory.Task(
+        config,
+        shape,
+        dtype=settings.dtype,
+        num_tokens=num_rows * num_tokens // shape.data,
+        row_tokens=num_tokens,
+        shards_params=chosen.shards_params,
+        scan_layers=chosen.scan_layers,
+        remat=chosen.remat,
+      )
     )
     return self._finish(
       'train',
@@ -293,7 +296,7 @@ class Maker:
     return num_pairs * of_one, num_times * moved if num_queries else 0
 
   def _measure(
-    self, key, programs, shape, temporaries, **options: int
+    self, key, programs, shape, temporaries, **options: Any
   ) -> plan_memory.Memory:
     """Of programs(mesh); `key` is all that they depend on."""
     if (key, shape) in self.known:

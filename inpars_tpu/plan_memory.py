@@ -2,23 +2,27 @@
 
 Arguments are counted from the shapes of the programs, parted as they would be.
 What a program makes beside them is estimated: the widest layer's activations,
-which is what the TPU's compiler was found to keep at one time.
+which is what the TPU's compiler was found to keep at one time, or the rows of a
+table that are looked up, which a TPU pads. Training is in `train_memory`.
 """
 
-import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
+from flax import traverse_util
 
 from inpars_tpu import mesh as mesh_lib
-from inpars_tpu import tpu_programs
+from inpars_tpu import tiles, tpu_programs
 from inpars_tpu.gptj import attention as gptj_attention
 from inpars_tpu.gptj import config as gptj_config
 from inpars_tpu.t5 import attention
 from inpars_tpu.t5 import config as t5_config
 
-_LANES, _SUBLANES = 128, 8  # A TPU's arrays are in tiles of so many numbers.
+# Of the decoder, in scoring: modules, or a module in another.
+_UNREAD = {
+  'relpos_bias', ('self_attention', 'query'), ('self_attention', 'key'),
+}  # fmt: skip
 
 
 class Memory(NamedTuple):
@@ -34,7 +38,7 @@ def estimate(
   temporaries: Mapping[str, int],
   *,
   total: int | None = None,
-  unread: int = 0,
+  unread: Callable[[tpu_programs.Programs], int] = lambda programs: 0,
 ) -> Memory:
   """The most that a program needs, by arithmetic.
 
@@ -42,7 +46,8 @@ def estimate(
     programs: of one stage, whose arguments may lie on an abstract mesh.
     temporaries: program -> bytes beside its arguments.
     total: of all, where the estimate is not in parts.
-    unread: bytes of arguments that no program reads, so that jax passes none.
+    unread: gives the bytes of arguments that no program reads, so that jax
+      passes none.
   """
   of_programs = {
     name: argument_bytes(program.args) + argument_bytes(program.kwargs)
@@ -51,9 +56,10 @@ def estimate(
   if total is not None:
     arguments = max(of_programs.values())
     return Memory(arguments, max(total, arguments))
+  not_passed = unread(programs)
   return max(
     (
-      Memory(num_bytes - unread, num_bytes + temporaries[name])
+      Memory(num_bytes - not_passed, num_bytes + temporaries[name])
       for name, num_bytes in of_programs.items()
     ),
     key=lambda memory: memory.total,
@@ -101,7 +107,9 @@ def generate_temporaries(
   """'fill': keys and values of a group in every layer, and one layer's work.
 
   'advance': the loop keeps the kernels of queries, keys and values once more,
-  as it wants to read them.
+  as it wants to read them. Where an embedding or a head has fewer numbers than
+  a TPU has lanes, rows of the embedding are read from a padded copy, and so is
+  the cache in the loop, as `sharding.keep_layout` has it.
   """
   d, parts = config.model_dim, shape.model
   num_rows = rows.num_filled // shape.data
@@ -113,10 +121,18 @@ def generate_temporaries(
   logits = config.num_heads // parts * num_rows * block * seen * (4 + itemsize)
   words = config.vocab_size // parts * 4
   kernels = config.num_layers * 3 * d * d // parts * itemsize
+  embedding = tiles.padded_copy((words // 4, d), itemsize)
+  in_slots = (
+    config.num_heads // parts * rows.num_rows // shape.data,
+    rows.prompt_tokens + rows.new_tokens,
+    config.head_dim,
+  )
+  cache = 2 * config.num_layers * tiles.padded_copy(in_slots, itemsize)
+  layer = own + max(units, logits) + tokens * d * (itemsize + 4)
   return {
-    'fill': own + max(units, logits) + tokens * d * (itemsize + 4)
-    + num_rows * words,
-    'advance': kernels + rows.num_rows // shape.data * 2 * words,
+    'fill': max(layer, embedding) + num_rows * words,
+    'advance': kernels + embedding + cache
+    + rows.num_rows // shape.data * 2 * words,
   }  # fmt: skip
 
 
@@ -127,35 +143,39 @@ def score_temporaries(
   shape: mesh_lib.Shape,
   itemsize: int,
 ) -> dict[str, int]:
-  """'score': a layer's attention or feed-forward units, and the residual."""
+  """'score': a layer's attention or feed-forward units, and the residual.
+
+  Or, of a small model, the relative positions: a row of numbers, one of a head,
+  looked up for each pair of tokens, and turned.
+  """
+  heads = config.num_heads // shape.model
   joined = config.num_heads * config.d_kv
   block = min(num_tokens, attention.MAX_QUERIES)
   logits = config.num_heads * block * 4 + 3 * joined * itemsize
   units = (2 if config.is_gated else 1) * config.d_ff * itemsize
-  widest = max(logits, units) // shape.model
-  return {'score': num_rows * num_tokens * (widest + 8 * config.d_model)}
+  layer = num_rows * num_tokens * max(logits, units) // shape.model
+  positions = tiles.as_rows((num_tokens**2, heads), 4)
+  positions += 4 * heads * num_tokens**2
+  residual = num_rows * num_tokens * 8 * config.d_model
+  return {'score': max(layer, positions) + residual}
 
 
-def score_unread(
-  config: t5_config.T5Config, shape: mesh_lib.Shape, itemsize: int
-) -> int:
-  """Kernels that a single decoder position, which sees itself, has no use for.
+def score_unread(programs: tpu_programs.Programs) -> int:
+  """Bytes that a single decoder position, which sees itself, has no use for.
 
   They lie on the device all the same.
   """
-  kernel = config.d_model * config.num_heads * config.d_kv * itemsize
-  return 2 * config.num_decoder_layers * kernel // shape.model
+  _, params, *_ = programs['score'].args
+  return sum(
+    argument_bytes(leaf)
+    for path, leaf in traverse_util.flatten_dict(params).items()
+    if 'decoder' in path and _UNREAD & {*path, path[-3:-1]}
+  )
 
 
 def _tiled_bytes(struct: jax.ShapeDtypeStruct) -> int:
-  """Of the part that a device has, in whole tiles."""
+  """Of the part that a device has."""
   part = struct.shape
   if struct.sharding is not None:
     part = struct.sharding.shard_shape(part)
-  if not part:
-    return struct.dtype.itemsize
-  rows, lanes = (1, *part)[-2:]
-  if len(part) > 1:
-    rows = -(-rows // _SUBLANES) * _SUBLANES
-  lanes = -(-lanes // _LANES) * _LANES
-  return math.prod(part[:-2]) * rows * lanes * struct.dtype.itemsize
+  return tiles.as_it_lies(part, struct.dtype.itemsize)

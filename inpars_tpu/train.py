@@ -234,6 +234,7 @@ def layout_options(recipe: recipe_lib.Recipe) -> dict[str, Any]:
   """Of a recipe, what `layout.choose` and `choose_parts` go by."""
   return {
     'dtype': recipe.TRAIN_DTYPE,
+    'max_tokens': recipe.MAX_INPUT_TOKENS,
     'batch_size': recipe.TRAIN_BATCH_SIZE,
     'list_size': _list_size(recipe),
     'shard_params': recipe.SHARD_PARAMS,

@@ -13,10 +13,13 @@ import pytest
 
 from inpars_tpu import (
   init,
+  layout,
   mesh,
   plan_memory,
   tpu_compiler,
   tpu_programs,
+  train_memory,
+  trainer,
 )
 from inpars_tpu.gptj import config as gptj_config
 from inpars_tpu.t5 import config as t5_config
@@ -40,9 +43,70 @@ def compile_for_tpu(*flags: str) -> dict:
   return json.loads(done.stdout) | {'returncode': done.returncode}
 
 
+def two_layers(name: str) -> t5_config.T5Config:
+  config = t5_config.T5Config.from_hf(init.named_config(name))
+  return dataclasses.replace(config, num_layers=2, num_decoder_layers=2)
+
+
 def check_estimate(found: dict, memory: plan_memory.Memory) -> None:
   assert memory.arguments == pytest.approx(found['argument_bytes'], rel=0.02)
   assert memory.total == pytest.approx(found['total_bytes'], rel=0.25)
+
+
+def check_scoring(found: dict, config, *, num_rows: int, num_tokens: int):
+  shape = mesh.Shape(8, 1)
+  check_estimate(
+    found,
+    plan_memory.estimate(
+      tpu_programs.score_batch(
+        config, num_rows, num_tokens, mesh.abstract(shape), dtype='bfloat16'
+      ),
+      plan_memory.score_temporaries(
+        config, num_rows // 8, num_tokens, shape, 2
+      ),
+      unread=plan_memory.score_unread,
+    ),
+  )
+
+
+def check_generation(found: dict, config, shape: mesh.Shape) -> None:
+  rows = tpu_programs.Rows(512, 64, 312, 256, 64)
+  programs = tpu_programs.generate(
+    config, rows, mesh.abstract(shape), dtype='bfloat16'
+  )
+  temporaries = plan_memory.generate_temporaries(config, rows, shape, 2)
+  for name, program in programs.items():
+    check_estimate(
+      found[name], plan_memory.estimate({name: program}, temporaries)
+    )
+
+
+def check_training(
+  found: dict, config, where: layout.Layout, *, num_rows: int, num_tokens: int
+) -> None:
+  settings = trainer.Settings(
+    seed=1, num_steps=2, batch_size=128, learning_rate=1e-3, dropout_rate=0.1,
+    z_loss=1e-4, dtype='bfloat16', max_input_tokens=num_tokens,
+  )  # fmt: skip
+  task = train_memory.Task(
+    config,
+    mesh.shape_of(where.mesh),
+    dtype='bfloat16',
+    num_tokens=num_rows * num_tokens // where.num_parts,
+    row_tokens=num_tokens,
+    shards_params=where.shards_params,
+    scan_layers=where.scan_layers,
+    remat=where.remat,
+  )
+  check_estimate(
+    found['accumulate'] | {
+      'argument_bytes': found['update']['argument_bytes'],
+    },
+    plan_memory.estimate(
+      tpu_programs.train(config, settings, num_rows, num_tokens, where), {},
+      total=train_memory.needed_bytes(task),
+    ),
+  )  # fmt: skip
 
 
 def test_score_on_a_v3_8():
@@ -57,18 +121,7 @@ def test_score_on_a_v3_8():
   assert 1.0 < estimate / found['temporary_bytes'] < 1.5
   assert 1.0 < found['flops_ratio'] < 1.05
   assert found['output_bytes'] < 4_096  # 32 scores in a tile.
-  config = dataclasses.replace(config, num_layers=2, num_decoder_layers=2)
-  shape = mesh.Shape(8, 1)
-  check_estimate(
-    found,
-    plan_memory.estimate(
-      tpu_programs.score_batch(
-        config, 256, 512, mesh.abstract(shape), dtype='bfloat16'
-      ),
-      plan_memory.score_temporaries(config, 32, 512, shape, 2),
-      unread=plan_memory.score_unread(config, shape, 2),
-    ),
-  )
+  check_scoring(found, two_layers('t5_3b'), num_rows=256, num_tokens=512)
 
 
 def test_score_on_a_v4_of_one_device_a_chip():
@@ -103,16 +156,7 @@ def test_generate_on_a_v3_8():
   assert advance['aliased_bytes'] == pytest.approx(0.625 * GIB, rel=0.01)
   assert 1.0 < found['flops_ratio'] < 1.05
   config = gptj_config.GPTJConfig(num_layers=2)
-  rows, shape = tpu_programs.Rows(512, 64, 312, 256, 64), mesh.Shape(2, 4)
-  check_estimate(
-    fill,
-    plan_memory.estimate(
-      tpu_programs.generate(
-        config, rows, mesh.abstract(shape), dtype='bfloat16'
-      ),
-      plan_memory.generate_temporaries(config, rows, shape, 2),
-    ),
-  )
+  check_generation(found, config, mesh.Shape(2, 4))
 
 
 def test_train_on_a_v3_8():
@@ -128,3 +172,34 @@ def test_train_on_a_v3_8():
   # 512 x 16,384 units would be 1 GiB an array.
   assert accumulate['temporary_bytes'] < 1.3 * GIB
   assert update['temporary_bytes'] < 0.05 * GIB
+  config = two_layers('t5_3b')
+  where = layout.Layout(mesh.abstract(mesh.Shape(8, 1)), True, True, True)
+  check_training(found, config, where, num_rows=64, num_tokens=512)
+
+
+@pytest.mark.parametrize('name', ['t5_tiny', 't5_16m'])
+def test_scoring_of_a_small_model_is_estimated(name):
+  found = compile_for_tpu('--program=score', f'--config={name}')
+  config = t5_config.T5Config.from_hf(init.named_config(name))
+  check_scoring(found, config, num_rows=256, num_tokens=512)
+
+
+@pytest.mark.parametrize('name', ['gptj_tiny', 'gptj_10m'])
+def test_generation_of_a_small_model_is_estimated(name):
+  found = compile_for_tpu(
+    '--program=generate', f'--config={name}', '--num_layers=2', '--mesh=data=8'
+  )
+  config = dataclasses.replace(
+    gptj_config.GPTJConfig.from_hf(init.named_config(name)), num_layers=2
+  )
+  check_generation(found, config, mesh.Shape(8, 1))
+
+
+def test_training_of_a_small_model_is_estimated():
+  found = compile_for_tpu(
+    '--program=train', '--config=t5_tiny', '--unrolled', '--no_remat',
+    '--whole_params',
+  )  # fmt: skip
+  config = t5_config.T5Config.from_hf(init.named_config('t5_tiny'))
+  where = layout.Layout(mesh.abstract(mesh.Shape(8, 1)))
+  check_training(found, config, where, num_rows=64, num_tokens=512)
