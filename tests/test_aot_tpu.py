@@ -203,3 +203,34 @@ def test_training_of_a_small_model_is_estimated():
   config = t5_config.T5Config.from_hf(init.named_config('t5_tiny'))
   where = layout.Layout(mesh.abstract(mesh.Shape(8, 1)))
   check_training(found, config, where, num_rows=64, num_tokens=512)
+
+
+def test_a_compiled_plan_is_what_the_compiler_says():
+  command = [
+    sys.executable, '-m', 'inpars_tpu', 'plan', '--dataset=scifact',
+    '--data_dir=nowhere', '--machine=v3-8', '--generator=gptj_tiny',
+    '--reranker=t5_tiny', '--document_tokens=100', '--compile', '--json',
+  ]  # fmt: skip
+  done = subprocess.run(command, capture_output=True, text=True)
+  assert done.stdout, done.stderr[-2_000:]
+  stages = json.loads(done.stdout)['stages']
+  # Documents of up to 175 tokens: prompts have 10 more of their own, pairs 30.
+  for stage, flags in {
+    'generate': (
+      '--program=generate', '--config=gptj_tiny', '--mesh=data=8',
+      '--num_rows=4096', '--prompt_tokens=192',
+    ),
+    'rerank after': ('--program=score', '--config=t5_tiny', '--length=256'),
+    'train': (
+      '--program=train', '--config=t5_tiny', '--train_tokens=256',
+      '--unrolled', '--no_remat', '--whole_params',
+    ),
+  }.items():  # fmt: skip
+    found = compile_for_tpu(*flags)
+    programs = [value for value in found.values() if isinstance(value, dict)]
+    largest = max(programs or [found], key=lambda one: one['total_bytes'])
+    assert stages[stage]['memory'] == {
+      'arguments': largest['argument_bytes'],
+      'total': largest['total_bytes'],
+      'error': None,
+    }
