@@ -17,7 +17,7 @@ from inpars_tpu.t5 import sharding
 def add_flags(parser: argparse.ArgumentParser) -> None:
   """Adds what --program=score alone reads."""
   parser.add_argument('--scan_layers', action='store_true')
-  parser.add_argument('--batch_tokens', type=int, default=131_072)
+  parser.add_argument('--batch_tokens', type=int, default=65_536)
   parser.add_argument('--length', type=int, default=512)
 
 

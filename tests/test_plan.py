@@ -55,11 +55,11 @@ def test_the_paper_on_a_v3_8(capsys):
   assert record['work']['own_tokens'] == pytest.approx(200, abs=5)
   by_hand = 5_183 * (200 + 17) * 11.27e9
   assert 1 < stages['generate']['flops'] / by_hand < 1.25
-  # 300,000 pairs of 230 tokens: 581 GFLOP each. A part of 2,048 makes five
+  # 300,000 pairs of 230 tokens: 581 GFLOP each. A part of 2,048 makes nine
   # batches for eight devices, each as long as its longest pair.
   rerank = stages['rerank after']
   assert record['work']['rerank_tokens'] == pytest.approx(230, abs=5)
-  assert 1 < rerank['flops'] / (300_000 * 581e9) < 1.45
+  assert 1 < rerank['flops'] / (300_000 * 581e9) < 1.3
   # At 40% of 492 TFLOP/s.
   assert rerank['seconds'] == pytest.approx(rerank['flops'] / 196.8e12)
   assert rerank['mesh'] == 'data=8,model=1'
