@@ -62,19 +62,39 @@ def make(
   Args:
     learning_rate: or its schedule, by the number of steps already done.
   """
+  # The chain of optax.adafactor, whose states checkpoints hold.
   return _per_layer(
-    optax.adafactor(
-      learning_rate,
-      min_dim_size_to_factor=128,
-      decay_rate=0.8,
-      decay_offset=0,
-      multiply_by_parameter_scale=True,
-      clipping_threshold=1.0,
-      momentum=None,
-      weight_decay_rate=None,
-      eps=1e-30,
-      factored=True,
+    optax.chain(
+      optax.scale_by_factored_rms(
+        factored=True,
+        decay_rate=0.8,
+        step_offset=0,
+        min_dim_size_to_factor=128,
+        epsilon=1e-30,
+      ),
+      optax.clip_by_block_rms(1.0),
+      optax.scale_by_learning_rate(learning_rate, flip_sign=False),
+      _scale_by_parameters(),
+      optax.scale(-1),
     )
+  )
+
+
+def _scale_by_parameters(
+  min_scale: float = 1e-3,
+) -> optax.GradientTransformation:
+  """Multiplies by the root mean square of each parameter.
+
+  As optax.scale_by_param_block_rms, which selects inside the sum, where
+  nothing takes a gradient: ten times as slow on a CPU.
+  """
+
+  def scaled(update, parameter):
+    scale = jnp.sqrt(jnp.mean(jnp.square(parameter)))
+    return update * jnp.maximum(scale, min_scale)
+
+  return optax.stateless(
+    lambda updates, params: jax.tree.map(scaled, updates, params)
   )
 
 

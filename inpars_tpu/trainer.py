@@ -321,7 +321,8 @@ class Trainer:
     num_chosen: jax.Array,  # [] float32, rows or lists.
     step: jax.Array,  # [] int32
   ) -> tuple[TrainState, StepMetrics]:
-    gradients = jax.tree.map(lambda g: g / num_terms, sums.gradients)
+    # A product, for XLA multiplies in each pass and would keep a quotient.
+    gradients = jax.tree.map(lambda g: g * (1 / num_terms), sums.gradients)
     updates, opt_state = self._optimizer.update(
       gradients, state.opt_state, state.params
     )
@@ -433,7 +434,7 @@ def _zero_sums(params: Params) -> Sums:
 
 def _norm(tree: Params) -> jax.Array:
   """[] float32, of all numbers in the tree."""
-  return jnp.sqrt(sum(jnp.sum(jnp.square(x)) for x in jax.tree.leaves(tree)))
+  return jnp.sqrt(sum(jnp.vdot(x, x) for x in jax.tree.leaves(tree)))
 
 
 def _to_record(step: int, metrics: StepMetrics) -> dict[str, float]:

@@ -59,6 +59,28 @@ def test_adafactor_as_t5x_sets_it():
   )
 
 
+@pytest.mark.parametrize('rate', [0.1, optax.constant_schedule(0.1)])
+def test_it_is_the_adafactor_of_optax(rate):
+  theirs = optax.adafactor(
+    rate, decay_rate=0.8, clipping_threshold=1.0, min_dim_size_to_factor=128
+  )
+  params, ours = random_layers(0), optimizer.make(rate)
+  states = [ours.init(params), theirs.init(params)]
+  for step in range(3):
+    gradients = random_layers(10 + step)
+    (updates, states[0]), (expected, states[1]) = (
+      jax.jit(made.update)(gradients, state, params)
+      for made, state in zip((ours, theirs), states, strict=True)
+    )
+    assert jax.tree.structure(states[0]) == jax.tree.structure(states[1])
+    jax.tree.map(
+      lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6),
+      (updates, states[0]),
+      (expected, states[1]),
+    )
+    params = optax.apply_updates(params, updates)
+
+
 def random_layers(seed):
   """Two encoder layers and three of a decoder, unlike in size, and a norm."""
   draw = np.random.default_rng(seed)
