@@ -8,6 +8,7 @@ Axes: B rows of a microbatch, S input tokens, T target tokens, V vocabulary.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -434,7 +435,8 @@ def _zero_sums(params: Params) -> Sums:
 
 def _norm(tree: Params) -> jax.Array:
   """[] float32, of all numbers in the tree."""
-  return jnp.sqrt(sum(jnp.vdot(x, x) for x in jax.tree.leaves(tree)))
+  square = functools.partial(jnp.vdot, precision=jax.lax.Precision.HIGHEST)
+  return jnp.sqrt(sum(square(x, x) for x in jax.tree.leaves(tree)))
 
 
 def _to_record(step: int, metrics: StepMetrics) -> dict[str, float]:
