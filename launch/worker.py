@@ -114,6 +114,8 @@ def follow(after):
       if is_over:
         break
       time.sleep(POLL_SECONDS)
+  if not PROCESS.exists():  # The VM is being deleted, which ends nothing.
+    return WRONG
   code = ENDED.read_text() if ENDED.exists() else LOST
   say(f'[{me} ended {code}]')
   return 0

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from inpars_tpu import errors
-from launch import gcloud, job, machine, sweep, sweep_plan, tpu
+from launch import gcloud, job, machine, sweep, sweep_plan, tpu, worker
 
 TESTS = pathlib.Path(__file__).parent
 VM = ['--name=mine', '--zone=europe-west4-a', '--type=v3-8']
@@ -291,6 +291,17 @@ echo "second part"
   assert calls == [
     'create', 'ssh start', 'delete', 'create', 'ssh start', 'delete',
   ]  # fmt: skip
+
+
+def test_follow_on_a_vm_that_is_being_deleted_ends_nothing(
+  tmp_path, monkeypatch, capfd
+):
+  for name in ('LOG', 'PROCESS', 'ENDED'):
+    monkeypatch.setattr(worker, name, tmp_path / name)
+  monkeypatch.setenv('INPARS_TPU_HOST', 'mine-w-0')
+  worker.LOG.write_text('a line\n')
+  assert worker.follow({}) == worker.WRONG
+  assert capfd.readouterr().out == '[w0] a line\n'
 
 
 @pytest.mark.parametrize('flags,num_created', [([], 1), (['--spot'], 2)])
