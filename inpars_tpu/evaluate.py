@@ -7,7 +7,7 @@ import logging
 import math
 import os
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -193,8 +193,8 @@ def evaluate_runs(
     _log.info(
       'evaluate: %s: %d judged queries, of which the run leaves out %s; '
       'of the run %s are not judged',
-      run_name, len(qrels), _count(q for q in qrels if q not in run),
-      _count(q for q in run if q not in qrels),
+      run_name, len(qrels), _count(collection.missing(qrels, run)),
+      _count(collection.missing(run, qrels)),
     )  # fmt: skip
     found = evaluator.evaluate({q: dict(hits) for q, hits in judged.items()})
     values: PerQuery = {}
@@ -214,10 +214,9 @@ def evaluate_runs(
   return means, per_query
 
 
-def _count(query_ids: Iterable[str]) -> str:
-  """'0', '2 (q1, q2)'."""
-  found = list(query_ids)
-  return f'{len(found)} ({errors.some(found)})' if found else '0'
+def _count(query_ids: list[str]) -> str:
+  """'0', "2 ('q1', 'q2')"."""
+  return f'{len(query_ids)} ({errors.some(query_ids)})' if query_ids else '0'
 
 
 def _reciprocal_rank(
