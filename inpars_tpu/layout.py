@@ -53,6 +53,37 @@ class Layout:
     """A network's axis -> the mesh's."""
     return sharding.FULLY_SHARDED if self.shards_params else sharding.RULES
 
+  def needed_bytes(
+    self,
+    config: config_lib.T5Config,
+    shape: mesh_lib.Shape,
+    *,
+    dtype: str,
+    num_tokens: int,
+    row_tokens: int,
+  ) -> int:
+    """Bytes of a device that a microbatch needs, by `train_memory`.
+
+    Args:
+      config: sizes.
+      shape: of the mesh, which need not be there.
+      dtype: of activations.
+      num_tokens: input tokens of a part of a microbatch.
+      row_tokens: of a row of it.
+    """
+    return train_memory.needed_bytes(
+      train_memory.Task(
+        config,
+        shape,
+        dtype=dtype,
+        num_tokens=num_tokens,
+        row_tokens=row_tokens,
+        shards_params=self.shards_params,
+        scan_layers=self.scan_layers,
+        remat=self.remat,
+      )
+    )
+
   def __str__(self) -> str:
     """'data=8,model=1, parameters fully sharded, layers scanned'."""
     words = [str(mesh_lib.shape_of(self.mesh))]
@@ -208,37 +239,30 @@ def choose_parts(
     scan_layers = num_layers >= _MIN_SCANNED_LAYERS
   may_shard = is_divided and shape.data > 1
   options = [
-    (is_sharded, is_remat)
+    Layout(shards_params=is_sharded, scan_layers=scan_layers, remat=is_remat)
     for is_remat in ((False, True) if remat is None else (remat,))
     for is_sharded in (
       (False, may_shard) if shard_params is None else (shard_params,)
     )
   ]
-  num_tokens = microbatch_tokens(on.backend)
-  is_sharded, is_remat = next(
+  num_tokens = max(microbatch_tokens(on.backend), max_tokens)
+  chosen = next(
     (
-      (is_sharded, is_remat)
-      for is_sharded, is_remat in options
-      if train_memory.needed_bytes(
-        train_memory.Task(
-          config,
-          shape,
-          dtype=dtype,
-          num_tokens=max(num_tokens, max_tokens),
-          row_tokens=max_tokens,
-          shards_params=is_sharded,
-          scan_layers=scan_layers,
-          remat=is_remat,
-        )
+      option
+      for option in options
+      if option.needed_bytes(
+        config,
+        shape,
+        dtype=dtype,
+        num_tokens=num_tokens,
+        row_tokens=max_tokens,
       )
       <= _SHARE * on.memory_bytes
     ),
     options[-1],
   )
-  return shape, Layout(
-    shards_params=is_sharded and shape.data > 1,
-    scan_layers=scan_layers,
-    remat=is_remat,
+  return shape, dataclasses.replace(
+    chosen, shards_params=chosen.shards_params and shape.data > 1
   )
 
 

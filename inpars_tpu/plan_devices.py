@@ -28,7 +28,6 @@ from inpars_tpu import (
   score_parts,
   tpu_programs,
   train,
-  train_memory,
 )
 from inpars_tpu import generate as generate_lib
 from inpars_tpu import mesh as mesh_lib
@@ -256,17 +255,12 @@ class Maker:
       )
 
     num_pairs = settings.num_steps * settings.batch_size
-    needed = train_memory.needed_bytes(
-      train_memory.Task(
-        config,
-        shape,
-        dtype=settings.dtype,
-        num_tokens=num_rows * num_tokens // shape.data,
-        row_tokens=num_tokens,
-        shards_params=chosen.shards_params,
-        scan_layers=chosen.scan_layers,
-        remat=chosen.remat,
-      )
+    needed = chosen.needed_bytes(
+      config,
+      shape,
+      dtype=settings.dtype,
+      num_tokens=num_rows * num_tokens // shape.data,
+      row_tokens=num_tokens,
     )
     return self._finish(
       'train',
