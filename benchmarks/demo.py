@@ -59,7 +59,7 @@ def main() -> None:
 def measure(
   folder: pathlib.Path, seed: int, gin: Iterable[str]
 ) -> dict[str, float]:
-  """Runs the demo of one seed with the filter, then without."""
+  """Runs the demo of one seed with the filter, without, and the control."""
   settings = [f'SEED={seed}', *gin]
   spent = run(folder / 'on', settings)
   shutil.copytree(folder / 'on', folder / 'off', dirs_exist_ok=True)
@@ -115,6 +115,7 @@ def run_shuffled(
   folder.mkdir(exist_ok=True)
   files.write_jsonl(folder / 'filtered.jsonl', shuffle(kept))
   data = done / 'data' / 'world'
+  gin = ['--gin_file=gin/demo.gin', *(f'--gin.{s}' for s in settings)]
   for verb, flags in (
     ('negatives', {
       'queries': folder / 'filtered.jsonl', 'corpus': data / 'corpus.jsonl',
@@ -134,7 +135,6 @@ def run_shuffled(
       'output': folder / 'metrics.json',
     }),
   ):  # fmt: skip
-    gin = ['--gin_file=gin/demo.gin', *(f'--gin.{s}' for s in settings)]
     process.measure([*process.inpars_tpu(verb, **flags), *gin])
 
 
