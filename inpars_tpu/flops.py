@@ -37,7 +37,7 @@ def score_pair(
     config: sizes.
     num_tokens: encoder tokens, </s> included.
     is_absorbed: cross-attention without keys and values of each token, as
-      `t5.attention.Attention.of_one`; False: a plain T5.
+      `t5.attention.Attention.over_encoded`; False: a plain T5.
     num_labels: tokens whose logits are wanted.
   """
   d, joined = config.d_model, config.num_heads * config.d_kv
@@ -60,7 +60,11 @@ def score_pair(
 
 
 def train_pair(
-  config: t5_config.T5Config, num_tokens: int, num_targets: int = 2
+  config: t5_config.T5Config,
+  num_tokens: int,
+  num_targets: int = 2,
+  *,
+  is_absorbed: bool = True,
 ) -> int:
   """Counts forward and backward (twice the forward) of a fine-tuning pair.
 
@@ -68,16 +72,21 @@ def train_pair(
     config: sizes.
     num_tokens: encoder tokens.
     num_targets: decoder tokens, each with the logits of the vocabulary.
+    is_absorbed: cross-attention as in `score_pair`.
   """
   d, joined = config.d_model, config.num_heads * config.d_kv
-  forward = score_pair(config, num_tokens, is_absorbed=False, num_labels=0)
-  per_target = config.num_decoder_layers * (
-    6 * d * joined + _t5_mlp(config) + 2 * joined * (num_tokens + num_targets)
-  )
-  per_target += d * config.vocab_size
-  keys_values = config.num_decoder_layers * 2 * d * joined * num_tokens
-  once = forward.encoder + forward.attention + 2 * keys_values
-  return 3 * (once + 2 * num_targets * per_target)
+  forward = score_pair(config, num_tokens, num_labels=0)
+  width = config.num_heads * d if is_absorbed else joined
+  # Self-attention's four kernels, and cross-attention's; its key and value
+  # kernels meet the query and the sum, or each encoded token.
+  per_target = (8 if is_absorbed else 6) * d * joined + _t5_mlp(config)
+  per_target += 2 * (width * num_tokens + joined * num_targets)
+  per_layer = num_targets * per_target
+  if not is_absorbed:
+    per_layer += 2 * d * joined * num_tokens
+  decoder = config.num_decoder_layers * per_layer
+  decoder += num_targets * d * config.vocab_size
+  return 3 * (forward.encoder + forward.attention + 2 * decoder)
 
 
 def read_prefix(config: gptj_config.GPTJConfig, num_tokens: int) -> int:

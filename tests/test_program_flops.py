@@ -99,5 +99,5 @@ def test_computing_layers_again_is_one_more_forward_pass():
     for remat in (False, True)
   )
   # A scored pair's, whose decoder has one position for two and no head.
-  forward = sum(flops.score_pair(T5, 64, is_absorbed=False, num_labels=0))
-  assert again - plain == pytest.approx(forward, rel=0.02)
+  forward = sum(flops.score_pair(T5, 64, num_labels=0))
+  assert again - plain == pytest.approx(forward, rel=0.05)

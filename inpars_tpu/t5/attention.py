@@ -117,37 +117,41 @@ class Attention(nn.Module):
     """Attention of one position to itself alone: x [B, D] -> [B, D]."""
     return self.out(self.value(x))
 
-  def of_one(self, x, keys, mask):
-    """Attention of one position without keys and values of each token.
+  def over_encoded(self, queries, encoded, mask, *, deterministic=True):
+    """Attends from few positions, without keys and values of each token.
 
     For an encoded token e, q . (W_k e) = (W_k^T q) . e, and a weighted sum of
-    W_v e is W_v of the sum: 2 H D multiply-adds a token in place of 2 H K D.
+    W_v e is W_v of the sum: for each of Q positions 2 H D multiply-adds a
+    token, in place of 2 H K D for them all.
 
     Args:
-      x: [B, D].
-      keys: [B, S, D].
-      mask: [B, S] bool, false where not to look.
+      queries: [B, Q, D].
+      encoded: [B, S, D].
+      mask: [B, 1, Q or 1, S] bool, false where not to look.
+      deterministic: no dropout.
 
     Returns:
-      [B, D] of `dtype`.
+      [B, Q, D] of `dtype`.
     """
-    config, precision = self.config, layers.precision(self.dtype)
+    config = self.config
+    product = functools.partial(
+      jnp.einsum, precision=layers.precision(self.dtype)
+    )
     split = (config.d_model, config.num_heads, config.d_kv)
     key_kernel = self.key.kernel.astype(self.dtype).reshape(split)
     value_kernel = self.value.kernel.astype(self.dtype).reshape(split)
-    query = self._split(self.query(x))  # [B, H, K]
-    query = jnp.einsum('bhk,dhk->bhd', query, key_kernel, precision=precision)
-    logits = jnp.einsum(
-      'bhd,bsd->bhs',
-      query,
-      keys,
-      precision=precision,
-      preferred_element_type=jnp.float32,
+    query = self._split(self.query(queries))  # [B, Q, H, K]
+    query = product('bqhk,dhk->bqhd', query, key_kernel)
+    logits = product(
+      'bqhd,bsd->bqhs', query, encoded, preferred_element_type=jnp.float32
     )
-    weights = _softmax(logits, mask[:, None]).astype(self.dtype)
-    mixed = jnp.einsum('bhs,bsd->bhd', weights, keys, precision=precision)
-    value = jnp.einsum('bhd,dhk->bhk', mixed, value_kernel, precision=precision)
-    return self.out(value.reshape(value.shape[0], -1))
+    weights = _softmax(logits, mask.swapaxes(1, 2)).astype(self.dtype)
+    if not deterministic and self.config.dropout_rate:
+      kept = self._draw_kept(*encoded.shape[:2])  # [B, S, H, 1]
+      weights *= kept.transpose(0, 3, 2, 1)
+    mixed = product('bqhs,bsd->bqhd', weights, encoded)
+    value = product('bqhd,dhk->bqhk', mixed, value_kernel)
+    return self.out(value.reshape(*value.shape[:2], -1))
 
   def _split(self, x):
     """[..., H * K] -> [..., H, K]."""

@@ -68,7 +68,10 @@ class DecoderLayer(nn.Module):
     y = self.self_attention(y, y, mask, bias, deterministic=deterministic)
     x += self.dropout(y, deterministic=deterministic)
     y = self.pre_cross_attention_layer_norm(x)
-    y = self.encoder_decoder_attention(
+    # A label is a few tokens long, for which this is the cheaper way.
+    is_short = x.shape[1] <= self.config.d_kv
+    attention = self.encoder_decoder_attention
+    y = (attention.over_encoded if is_short else attention)(
       y, encoded, cross_mask, deterministic=deterministic
     )
     x += self.dropout(y, deterministic=deterministic)
@@ -80,7 +83,9 @@ class DecoderLayer(nn.Module):
     y = self.pre_self_attention_layer_norm(x)
     x += self.self_attention.over_itself(y)
     y = self.pre_cross_attention_layer_norm(x)
-    x += self.encoder_decoder_attention.of_one(y, encoded, mask)
+    x += self.encoder_decoder_attention.over_encoded(
+      y[:, None], encoded, mask[:, None, None]
+    )[:, 0]
     y = self.pre_mlp_layer_norm(x)[:, None]  # [B, 1, D]
     return x + self.mlp(y, deterministic=True)[:, 0]
 
