@@ -174,6 +174,17 @@ def microbatch_tokens(backend: str | None = None) -> int:
   return MICROBATCH_TOKENS.get(backend, _MICROBATCH_TOKENS_ELSEWHERE)
 
 
+def is_fine(backend: str | None = None) -> bool:
+  """Whether programs of many shapes cost less than padding to few.
+
+  A CPU's compiler takes seconds for what a TPU's takes minutes.
+
+  Args:
+    backend: of another device than this process's.
+  """
+  return (backend or jax.default_backend()) == 'cpu'
+
+
 def choose(config: config_lib.T5Config, **options) -> Layout:
   """The layout on all devices that `choose_parts` chooses, with its options."""
   num_devices = jax.device_count()

@@ -216,7 +216,11 @@ class Maker:
     )
     part_tokens = layout.microbatch_tokens(self.on.backend)
     shapes = _microbatches(
-      work.filter_tokens, settings, part_tokens * shape.data, shape.data
+      work.filter_tokens,
+      settings,
+      part_tokens * shape.data,
+      shape.data,
+      settings.has_length_buckets and layout.is_fine(self.on.backend),
     )
     num_parameters = sum(map(math.prod, convert.shapes(config).values()))
     computed = sum(
@@ -327,7 +331,11 @@ class Maker:
 
 
 def _microbatches(
-  tokens: np.ndarray, settings, microbatch_tokens: int, num_parts: int
+  tokens: np.ndarray,
+  settings,
+  microbatch_tokens: int,
+  num_parts: int,
+  is_fine: bool,
 ) -> list[tuple[int, int]]:
   """(rows, tokens) of the microbatches of some steps."""
   num = _SAMPLED_STEPS * settings.batch_size
@@ -336,7 +344,7 @@ def _microbatches(
     for index, length in enumerate(np.resize(tokens, num))
   )
   lengths = batches.bucket_lengths(
-    settings.max_input_tokens, settings.has_length_buckets
+    settings.max_input_tokens, settings.has_length_buckets, is_fine
   )
   order = np.random.RandomState(settings.seed).permutation(num)
   return [
@@ -350,5 +358,6 @@ def _microbatches(
       lengths=lengths,
       microbatch_tokens=microbatch_tokens,
       num_parts=num_parts,
+      is_fine=is_fine,
     )
   ]

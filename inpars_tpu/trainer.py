@@ -115,8 +115,9 @@ class Trainer:
       list_size=settings.list_size,
     )
     self._dropout_key = jax.random.key(settings.seed % 2**32)
+    self._is_fine = settings.has_length_buckets and layout_lib.is_fine()
     self._lengths = batches.bucket_lengths(
-      settings.max_input_tokens, settings.has_length_buckets
+      settings.max_input_tokens, settings.has_length_buckets, self._is_fine
     )
     self._microbatch_tokens = layout.num_parts * (
       settings.microbatch_tokens or layout_lib.microbatch_tokens()
@@ -204,6 +205,7 @@ class Trainer:
         lengths=self._lengths,
         microbatch_tokens=self._microbatch_tokens,
         num_parts=self.layout.num_parts,
+        is_fine=self._is_fine,
       )
     ):
       place = np.array([step, number], np.uint32)

@@ -80,6 +80,61 @@ def test_bucket_lengths(max_tokens, lengths):
   assert batches.bucket_lengths(max_tokens, is_grouped=False) == [max_tokens]
 
 
+def test_fine_bucket_lengths():
+  lengths = batches.bucket_lengths(400, is_fine=True)
+  assert lengths == [32, 64, 96, 128, 160, 192, 224, 256, 320, 384, 400]
+
+
+def test_fine_split_halves_a_microbatch_to_spare_padding():
+  examples = make_examples([512, 250, 240, 20, 10, 5], [1, 0] * 3)
+
+  def shapes(**options):
+    return [
+      microbatch.inputs.shape
+      for microbatch in batches.split(
+        examples,
+        np.arange(6),
+        lengths=[32, 256, 512],
+        microbatch_tokens=1_024,
+        **options,
+      )
+    ]
+
+  assert shapes() == [(2, 512), (4, 256)]
+  assert shapes(is_fine=True) == [(1, 512), (2, 256), (3, 32)]
+  # Two devices have a row each at least.
+  assert shapes(is_fine=True, num_parts=2) == [(2, 512), (2, 256), (4, 32)]
+
+
+def test_fine_split_computes_the_fewest_tokens():
+  """Against all ways to cut a batch, by brute force."""
+  random = np.random.RandomState(0)
+  lengths = [16, 32, 48, 64]
+  for _ in range(20):
+    drawn = random.randint(1, 65, 7)
+    examples = make_examples(drawn.tolist(), [1, 0, 1, 0, 1, 0, 1])
+    found = batches.split(
+      examples,
+      np.arange(7),
+      lengths=lengths,
+      microbatch_tokens=128,
+      is_fine=True,
+    )
+    padded = sorted((min(n for n in lengths if n >= m) for m in drawn))[::-1]
+
+    def fewest(start, padded=tuple(padded)):
+      if start >= len(padded):
+        return 0
+      full = min(128 // padded[start], 7)
+      return min(
+        size * padded[start] + 60 + fewest(start + size)
+        for size in (full, -(-full // 2))
+      )
+
+    cost = sum(part.inputs.size + 60 for part in found)
+    assert cost == fewest(0)
+
+
 def test_split_by_length():
   examples = make_examples([3, 8, 4, 1, 2], [1, 0, 1, 0, 1])
   first, second = batches.split(
