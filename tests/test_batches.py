@@ -120,7 +120,7 @@ def test_fine_split_computes_the_fewest_tokens():
       microbatch_tokens=128,
       is_fine=True,
     )
-    padded = sorted((min(n for n in lengths if n >= m) for m in drawn))[::-1]
+    padded = sorted(min(n for n in lengths if n >= m) for m in drawn)[::-1]
 
     def fewest(start, padded=tuple(padded)):
       if start >= len(padded):

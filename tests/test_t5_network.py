@@ -191,17 +191,17 @@ def test_blocks_of_queries_change_nothing(num_masks, monkeypatch):
   bias = jnp.asarray(generator.normal(size=(1, 6, 7, 5)), jnp.float32)
   mask = jnp.asarray(generator.random((2, 1, num_masks, 5)) < 0.7)
   args = queries, keys, mask, bias
-  params = layer.init(jax.random.key(0), *args, deterministic=True)
+  params = layer.init(jax.random.key(0), *args)
+  kept = jnp.asarray(generator.random((2, 6, 5)) < 0.9)
 
-  def apply(max_queries, deterministic):
+  def apply(max_queries, kept=None):
     monkeypatch.setattr(attention, 'MAX_QUERIES', max_queries)
-    rngs = {'dropout': jax.random.key(1)}
-    return layer.apply(params, *args, deterministic=deterministic, rngs=rngs)
+    return layer.apply(params, *args, kept=kept)
 
   # Of 7 queries blocks of 3, 3 and 1.
-  whole, dropped = apply(7, True), apply(7, False)
-  np.testing.assert_allclose(apply(3, True), whole, atol=1e-5)
-  np.testing.assert_allclose(apply(3, False), dropped, atol=1e-5)
+  whole, dropped = apply(7), apply(7, kept)
+  np.testing.assert_allclose(apply(3), whole, atol=1e-5)
+  np.testing.assert_allclose(apply(3, kept), dropped, atol=1e-5)
   assert np.abs(dropped - whole).max() > 0.1
 
 

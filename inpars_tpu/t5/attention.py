@@ -14,7 +14,7 @@ from flax import linen as nn
 from flax.linen import partitioning
 
 from inpars_tpu.t5 import config as config_lib
-from inpars_tpu.t5 import layers
+from inpars_tpu.t5 import dropout, layers
 
 # Whose float32 logits exist at the same time. At 512 tokens two blocks, and a
 # quarter less of temporaries: 0.37 GiB a core of T5-3B's scorer on a v3-8.
@@ -53,7 +53,7 @@ class Attention(nn.Module):
       init_distribution='normal',
     )
 
-  def __call__(self, queries, keys, mask, bias=None, *, deterministic):
+  def __call__(self, queries, keys, mask, bias=None, *, kept=None):
     """Attends from each query position to every key position.
 
     Args:
@@ -61,7 +61,7 @@ class Attention(nn.Module):
       keys: [B, S, D], for the values too.
       mask: [B, 1, Q or 1, S] bool, false where not to look.
       bias: [1, H, Q, S] float32, added to the logits; None: nothing.
-      deterministic: no dropout.
+      kept: by dropout, [B, H, S] bool; None: every weight.
 
     Returns:
       [B, Q, D] of `dtype`.
@@ -74,11 +74,13 @@ class Attention(nn.Module):
         (self.value, keys),
       )
     )
-    if not deterministic and self.config.dropout_rate:
-      value *= self._draw_kept(queries.shape[0], keys.shape[1])
     # Masked by a sum: a product, a sum and a softmax are one pass.
     seen = jnp.where(mask, 0.0, _MASKED).astype(jnp.float32)
     query, key, value = (x.swapaxes(1, 2) for x in (query, key, value))
+    if kept is not None:
+      # One draw for all queries, so the values may be dropped for the weights:
+      # K numbers for each key, not one for each query.
+      value = dropout.apply(value, kept[..., None], self.config.dropout_rate)
     num_queries = queries.shape[1]
     size = -(-num_queries // -(-num_queries // MAX_QUERIES))
     blocks = [slice(i, i + size) for i in range(0, num_queries, size)]
@@ -117,7 +119,7 @@ class Attention(nn.Module):
     """Attention of one position to itself alone: x [B, D] -> [B, D]."""
     return self.out(self.value(x))
 
-  def over_encoded(self, queries, encoded, mask, *, deterministic=True):
+  def over_encoded(self, queries, encoded, mask, *, kept=None):
     """Attends from few positions, without keys and values of each token.
 
     For an encoded token e, q . (W_k e) = (W_k^T q) . e, and a weighted sum of
@@ -128,7 +130,7 @@ class Attention(nn.Module):
       queries: [B, Q, D].
       encoded: [B, S, D].
       mask: [B, 1, Q or 1, S] bool, false where not to look.
-      deterministic: no dropout.
+      kept: by dropout, [B, H, S] bool; None: every weight.
 
     Returns:
       [B, Q, D] of `dtype`.
@@ -146,9 +148,8 @@ class Attention(nn.Module):
       'bqhd,bsd->bqhs', query, encoded, preferred_element_type=jnp.float32
     )
     weights = _softmax(logits, mask.swapaxes(1, 2)).astype(self.dtype)
-    if not deterministic and self.config.dropout_rate:
-      kept = self._draw_kept(*encoded.shape[:2])  # [B, S, H, 1]
-      weights *= kept.transpose(0, 3, 2, 1)
+    if kept is not None:
+      weights = dropout.apply(weights, kept[:, None], config.dropout_rate)
     mixed = product('bqhs,bsd->bqhd', weights, encoded)
     value = product('bqhd,dhk->bqhk', mixed, value_kernel)
     return self.out(value.reshape(*value.shape[:2], -1))
@@ -158,17 +159,6 @@ class Attention(nn.Module):
     x = x.reshape(*x.shape[:-1], self.config.num_heads, self.config.d_kv)
     names = ('batch', 'length', 'heads', 'kv')
     return partitioning.with_sharding_constraint(x, names) if x.ndim == 4 else x
-
-  def _draw_kept(self, num_rows, num_keys):
-    """What dropout makes of attention weights: [B, S, H, 1] of `dtype`.
-
-    One draw for all queries, as in t5x, so that it may be the values that are
-    multiplied by it: K numbers for each key, not a weight for each query.
-    """
-    shape = (num_rows, num_keys, self.config.num_heads, 1)
-    keep_rate = 1.0 - self.config.dropout_rate
-    kept = jax.random.bernoulli(self.make_rng('dropout'), keep_rate, shape)
-    return jnp.where(kept, 1.0 / keep_rate, 0.0).astype(self.dtype)
 
 
 @jax.custom_vjp

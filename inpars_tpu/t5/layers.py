@@ -17,6 +17,7 @@ from flax.linen import partitioning
 
 from inpars_tpu import products
 from inpars_tpu.t5 import config as config_lib
+from inpars_tpu.t5 import dropout
 
 _ACTIVATIONS = {
   'relu': jax.nn.relu,
@@ -241,16 +242,15 @@ class FeedForward(nn.Module):
     for name in names:
       setattr(self, name, Dense(d, f, ('embed', 'mlp'), self.dtype))
     self.wo = Dense(f, d, ('mlp', 'embed'), self.dtype)
-    self.dropout = nn.Dropout(self.config.dropout_rate, broadcast_dims=(-2,))
 
-  def __call__(self, x, *, deterministic):
-    """x [B, S, D] -> [B, S, D] of `dtype`."""
+  def __call__(self, x, *, kept=None):
+    """x [B, S, D], kept [B, 1, F] bool or None -> [B, S, D] of `dtype`."""
     activation = _ACTIVATIONS[self.config.activation]
     if self.config.is_gated:
       x = activation(self.wi_0(x)) * self.wi_1(x)
     else:
       x = activation(self.wi(x))
-    x = self.dropout(x, deterministic=deterministic)
+    x = dropout.apply(x, kept, self.config.dropout_rate)
     x = partitioning.with_sharding_constraint(x, ('batch', 'length', 'mlp'))
     return self.wo(x)
 

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from inpars_tpu.t5 import attention, layers, scan
+from inpars_tpu.t5 import attention, dropout, layers, scan
 from inpars_tpu.t5 import config as config_lib
 
 PAD_ID = 0  # Also what the decoder starts from.
@@ -32,15 +32,15 @@ class EncoderLayer(nn.Module):
     self.attention = attention.Attention(config, self.dtype)
     self.pre_mlp_layer_norm = layers.RMSNorm(config, self.dtype)
     self.mlp = layers.FeedForward(config, self.dtype)
-    self.dropout = nn.Dropout(config.dropout_rate, broadcast_dims=(-2,))
 
-  def __call__(self, x, mask, bias, *, deterministic):
+  def __call__(self, x, mask, bias, kept: dropout.Kept):
     """x [B, S, D], mask [B, 1, 1, S], bias [1, H, S, S] -> [B, S, D]."""
+    rate = self.config.dropout_rate
     y = self.pre_attention_layer_norm(x)
-    y = self.attention(y, y, mask, bias, deterministic=deterministic)
-    x += self.dropout(y, deterministic=deterministic)
-    y = self.mlp(self.pre_mlp_layer_norm(x), deterministic=deterministic)
-    return x + self.dropout(y, deterministic=deterministic)
+    y = self.attention(y, y, mask, bias, kept=kept.attention)
+    x += dropout.apply(y, kept.block(0), rate)
+    y = self.mlp(self.pre_mlp_layer_norm(x), kept=kept.units)
+    return x + dropout.apply(y, kept.block(1), rate)
 
 
 class DecoderLayer(nn.Module):
@@ -57,26 +57,26 @@ class DecoderLayer(nn.Module):
     self.encoder_decoder_attention = attention.Attention(config, self.dtype)
     self.pre_mlp_layer_norm = layers.RMSNorm(config, self.dtype)
     self.mlp = layers.FeedForward(config, self.dtype)
-    self.dropout = nn.Dropout(config.dropout_rate, broadcast_dims=(-2,))
 
-  def __call__(self, x, encoded, mask, bias, cross_mask, *, deterministic):
+  def __call__(self, x, encoded, mask, bias, cross_mask, kept: dropout.Kept):
     """x [B, T, D], encoded [B, S, D] -> [B, T, D].
 
     Masks are [B, 1, T, T] and [B, 1, T, S] bool, bias [1, H, T, T] float32.
     """
+    rate = self.config.dropout_rate
     y = self.pre_self_attention_layer_norm(x)
-    y = self.self_attention(y, y, mask, bias, deterministic=deterministic)
-    x += self.dropout(y, deterministic=deterministic)
+    y = self.self_attention(y, y, mask, bias, kept=kept.attention)
+    x += dropout.apply(y, kept.block(0), rate)
     y = self.pre_cross_attention_layer_norm(x)
     # A label is a few tokens long, for which this is the cheaper way.
     is_short = x.shape[1] <= self.config.d_kv
     attention = self.encoder_decoder_attention
     y = (attention.over_encoded if is_short else attention)(
-      y, encoded, cross_mask, deterministic=deterministic
+      y, encoded, cross_mask, kept=kept.cross
     )
-    x += self.dropout(y, deterministic=deterministic)
-    y = self.mlp(self.pre_mlp_layer_norm(x), deterministic=deterministic)
-    return x + self.dropout(y, deterministic=deterministic)
+    x += dropout.apply(y, kept.block(1), rate)
+    y = self.mlp(self.pre_mlp_layer_norm(x), kept=kept.units)
+    return x + dropout.apply(y, kept.block(2), rate)
 
   def first(self, x, encoded, mask):
     """The first position alone: x [B, D], mask [B, S] bool -> [B, D]."""
@@ -87,7 +87,7 @@ class DecoderLayer(nn.Module):
       y[:, None], encoded, mask[:, None, None]
     )[:, 0]
     y = self.pre_mlp_layer_norm(x)[:, None]  # [B, 1, D]
-    return x + self.mlp(y, deterministic=True)[:, 0]
+    return x + self.mlp(y)[:, 0]
 
 
 class Encoder(nn.Module):
@@ -108,23 +108,31 @@ class Encoder(nn.Module):
         EncoderLayer(config, self.dtype) for _ in range(config.num_layers)
       ]
     self.encoder_norm = layers.RMSNorm(config, self.dtype)
-    self.input_dropout = nn.Dropout(config.dropout_rate, broadcast_dims=(-2,))
-    self.output_dropout = nn.Dropout(config.dropout_rate)
 
   def __call__(self, x, mask, *, deterministic):
     """x [B, S, D], mask [B, S] bool (false: padding) -> [B, S, D]."""
     bias = self.relpos_bias(x.shape[1], bidirectional=True)  # [1, H, S, S]
     mask = mask[:, None, None, :]
-    x = self.input_dropout(x, deterministic=deterministic)
+    drawn = dropout.Draw()
+    if not deterministic and self.config.dropout_rate:
+      drawn = dropout.draw(
+        self.make_rng('dropout'),
+        self.config,
+        num_layers=self.config.num_layers,
+        num_rows=x.shape[0],
+        num_keys=x.shape[1],
+      )
+    rate = self.config.dropout_rate
+    x = dropout.apply(x, drawn.embedded, rate)
     x = scan.fold(
       self.layers,
-      lambda layer, x: layer(x, mask, bias, deterministic=deterministic),
+      lambda layer, x, kept: layer(x, mask, bias, kept),
       x,
+      drawn.layers,
       num_layers=self.config.num_layers,
       remat=self.remat,
     )
-    x = self.encoder_norm(x)
-    return self.output_dropout(x, deterministic=deterministic)
+    return dropout.apply(self.encoder_norm(x), drawn.normed, rate)
 
 
 class Decoder(nn.Module):
@@ -146,7 +154,6 @@ class Decoder(nn.Module):
         for _ in range(config.num_decoder_layers)
       ]
     self.decoder_norm = layers.RMSNorm(config, self.dtype)
-    self.dropout = nn.Dropout(config.dropout_rate, broadcast_dims=(-2,))
     if not config.tie_word_embeddings:
       self.logits_dense = layers.Dense(
         config.d_model, config.vocab_size, ('embed', 'vocab'), jnp.float32
@@ -155,25 +162,36 @@ class Decoder(nn.Module):
   def __call__(self, x, encoded, mask, cross_mask, embedding, *, deterministic):
     """x [B, T, D], masks [B, 1, T, T] and [B, 1, T, S] bool -> [B, T, V]."""
     bias = self.relpos_bias(x.shape[1], bidirectional=False)  # [1, H, T, T]
-    x = self.dropout(x, deterministic=deterministic)
+    drawn = dropout.Draw()
+    if not deterministic and self.config.dropout_rate:
+      drawn = dropout.draw(
+        self.make_rng('dropout'),
+        self.config,
+        num_layers=self.config.num_decoder_layers,
+        num_rows=x.shape[0],
+        num_keys=x.shape[1],
+        num_encoded=encoded.shape[1],
+      )
+    rate = self.config.dropout_rate
+    x = dropout.apply(x, drawn.embedded, rate)
     x = scan.fold(
       self.layers,
-      lambda layer, x: layer(
-        x, encoded, mask, bias, cross_mask, deterministic=deterministic
-      ),
+      lambda layer, x, kept: layer(x, encoded, mask, bias, cross_mask, kept),
       x,
+      drawn.layers,
       num_layers=self.config.num_decoder_layers,
       remat=self.remat,
     )
-    x = self.dropout(self.decoder_norm(x), deterministic=deterministic)
+    x = dropout.apply(self.decoder_norm(x), drawn.normed, rate)
     return layers.matmul(self._scaled(x), self._head(embedding))
 
   def first(self, x, encoded, mask, embedding, token_ids):
     """x [B, D], mask [B, S] bool, token_ids [L] -> [B, L] float32."""
     x = scan.fold(
       self.layers,
-      lambda layer, x: layer.first(x, encoded, mask),
+      lambda layer, x, _: layer.first(x, encoded, mask),
       x,
+      None,
       num_layers=self.config.num_decoder_layers,
     )
     x = self._scaled(self.decoder_norm(x))

@@ -6,6 +6,7 @@ one. Its parameters are stacked in memory alone, ('encoder', 'layers', ...)
 names of a network that is not scanned.
 """
 
+import operator
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -23,8 +24,9 @@ _ONE = re.compile(r'layers_(\d+)')
 
 def fold(
   layers: Sequence[nn.Module] | nn.Module,
-  step: Callable[[nn.Module, jax.Array], jax.Array],
+  step: Callable[[nn.Module, jax.Array, Any], jax.Array],
   x: jax.Array,
+  given: Any,
   *,
   num_layers: int,
   remat: bool = False,
@@ -33,8 +35,9 @@ def fold(
 
   Args:
     layers: all of them, or the one whose parameters are stacked.
-    step: what a layer does to x.
+    step: what a layer does to x and to what it is given.
     x: of the same shape before and after a layer.
+    given: arrays whose first axis are layers; None: nothing.
     num_layers: in all.
     remat: keep nothing but x of a layer for the gradient, and compute the
       layer again there.
@@ -44,17 +47,17 @@ def fold(
     # In a loop nothing can be merged with what was computed before.
     step = nn.remat(step, prevent_cse=not is_scanned)
   if not is_scanned:
-    for layer in layers:
-      x = step(layer, x)
+    for number, layer in enumerate(layers):
+      x = step(layer, x, jax.tree.map(operator.itemgetter(number), given))
     return x
   loop = nn.scan(
-    lambda layer, x, _: (step(layer, x), None),
+    lambda layer, x, given: (step(layer, x, given), None),
     variable_axes={'params': 0},
     variable_broadcast='params_axes',
-    split_rngs={'params': True, 'dropout': True},
+    split_rngs={'params': True},
     length=num_layers,
   )
-  return loop(layers, x, None)[0]
+  return loop(layers, x, given)[0]
 
 
 def stack(params: Params) -> dict[str, Any]:
