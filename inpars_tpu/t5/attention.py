@@ -143,15 +143,18 @@ class Attention(nn.Module):
     key_kernel = self.key.kernel.astype(self.dtype).reshape(split)
     value_kernel = self.value.kernel.astype(self.dtype).reshape(split)
     query = self._split(self.query(queries))  # [B, Q, H, K]
-    query = product('bqhk,dhk->bqhd', query, key_kernel)
-    logits = product(
-      'bqhd,bsd->bqhs', query, encoded, preferred_element_type=jnp.float32
-    )
-    weights = _softmax(logits, mask.swapaxes(1, 2)).astype(self.dtype)
+    query = product('bqhk,dhk->bhqd', query, key_kernel)
+    # All heads of a row look at the same: as if they were queries of one head.
+    shape = query.shape
+    query = query.reshape(shape[0], 1, -1, shape[3])  # [B, 1, H * Q, D]
+    logits = _compare(query, encoded[:, None])  # [B, 1, H * Q, S]
+    logits = logits.reshape(*shape[:3], -1)
+    weights = _softmax(logits, mask).astype(self.dtype)
     if kept is not None:
-      weights = dropout.apply(weights, kept[:, None], config.dropout_rate)
-    mixed = product('bqhs,bsd->bqhd', weights, encoded)
-    value = product('bqhd,dhk->bqhk', mixed, value_kernel)
+      weights = dropout.apply(weights, kept[:, :, None], config.dropout_rate)
+    mixed = _mix(weights.reshape(shape[0], 1, -1, logits.shape[3]),
+                 encoded[:, None]).astype(self.dtype)  # fmt: skip
+    value = product('bhqd,dhk->bqhk', mixed.reshape(shape), value_kernel)
     return self.out(value.reshape(*value.shape[:2], -1))
 
   def _split(self, x):
