@@ -1,4 +1,4 @@
-"""Multi-head attention of a T5, whole or of one position.
+"""Multi-head attention of a T5, whole or from few positions.
 
 Parameters carry t5x's names and logical axes, and its initial distributions.
 
@@ -144,17 +144,17 @@ class Attention(nn.Module):
     value_kernel = self.value.kernel.astype(self.dtype).reshape(split)
     query = self._split(self.query(queries))  # [B, Q, H, K]
     query = product('bqhk,dhk->bhqd', query, key_kernel)
-    # All heads of a row look at the same: as if they were queries of one head.
-    shape = query.shape
-    query = query.reshape(shape[0], 1, -1, shape[3])  # [B, 1, H * Q, D]
-    logits = _compare(query, encoded[:, None])  # [B, 1, H * Q, S]
-    logits = logits.reshape(*shape[:3], -1)
-    weights = _softmax(logits, mask).astype(self.dtype)
+    num_rows, num_heads, num_queries, _ = query.shape
+    # All heads look at the same, as if they were more queries of one head.
+    encoded = encoded[:, None]  # [B, 1, S, D]
+    logits = _compare(query.reshape(num_rows, 1, -1, config.d_model), encoded)
+    logits = logits.reshape(num_rows, num_heads, num_queries, -1)
+    weights = _softmax(logits, mask).astype(self.dtype)  # [B, H, Q, S]
     if kept is not None:
       weights = dropout.apply(weights, kept[:, :, None], config.dropout_rate)
-    mixed = _mix(weights.reshape(shape[0], 1, -1, logits.shape[3]),
-                 encoded[:, None]).astype(self.dtype)  # fmt: skip
-    value = product('bhqd,dhk->bqhk', mixed.reshape(shape), value_kernel)
+    weights = weights.reshape(num_rows, 1, -1, weights.shape[-1])
+    mixed = _mix(weights, encoded).astype(self.dtype).reshape(query.shape)
+    value = product('bhqd,dhk->bqhk', mixed, value_kernel)
     return self.out(value.reshape(*value.shape[:2], -1))
 
   def _split(self, x):
