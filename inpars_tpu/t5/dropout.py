@@ -14,6 +14,11 @@ import jax.numpy as jnp
 
 from inpars_tpu.t5 import config as config_lib
 
+# Where `draw` puts B, by field.
+_AXIS_OF_ROWS = {
+  'attention': 1, 'cross': 1, 'units': 1, 'blocks': 2, 'embedded': 0,
+}  # fmt: skip
+
 
 class Kept(NamedTuple):
   """What is kept in each layer, bool; in one layer, without L.
@@ -89,11 +94,6 @@ def draw(
   return Draw(
     embedded=found.pop('embedded'), normed=normed, layers=Kept(**found)
   )
-
-
-_AXIS_OF_ROWS = {
-  'attention': 1, 'cross': 1, 'units': 1, 'blocks': 2, 'embedded': 0,
-}  # fmt: skip
 
 
 def apply(x: jax.Array, kept: jax.Array | None, rate: float) -> jax.Array:

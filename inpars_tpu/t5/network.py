@@ -70,10 +70,9 @@ class DecoderLayer(nn.Module):
     y = self.pre_cross_attention_layer_norm(x)
     # A label is a few tokens long, for which this is the cheaper way.
     is_short = x.shape[1] <= self.config.d_kv
-    attention = self.encoder_decoder_attention
-    y = (attention.over_encoded if is_short else attention)(
-      y, encoded, cross_mask, kept=kept.cross
-    )
+    cross = self.encoder_decoder_attention
+    attend = cross.over_encoded if is_short else cross
+    y = attend(y, encoded, cross_mask, kept=kept.cross)
     x += dropout.apply(y, kept.block(1), rate)
     y = self.mlp(self.pre_mlp_layer_norm(x), kept=kept.units)
     return x + dropout.apply(y, kept.block(2), rate)
@@ -113,15 +112,7 @@ class Encoder(nn.Module):
     """x [B, S, D], mask [B, S] bool (false: padding) -> [B, S, D]."""
     bias = self.relpos_bias(x.shape[1], bidirectional=True)  # [1, H, S, S]
     mask = mask[:, None, None, :]
-    drawn = dropout.Draw()
-    if not deterministic and self.config.dropout_rate:
-      drawn = dropout.draw(
-        self.make_rng('dropout'),
-        self.config,
-        num_layers=self.config.num_layers,
-        num_rows=x.shape[0],
-        num_keys=x.shape[1],
-      )
+    drawn = _draw(self, x, deterministic, self.config.num_layers)
     rate = self.config.dropout_rate
     x = dropout.apply(x, drawn.embedded, rate)
     x = scan.fold(
@@ -162,24 +153,16 @@ class Decoder(nn.Module):
   def __call__(self, x, encoded, mask, cross_mask, embedding, *, deterministic):
     """x [B, T, D], masks [B, 1, T, T] and [B, 1, T, S] bool -> [B, T, V]."""
     bias = self.relpos_bias(x.shape[1], bidirectional=False)  # [1, H, T, T]
-    drawn = dropout.Draw()
-    if not deterministic and self.config.dropout_rate:
-      drawn = dropout.draw(
-        self.make_rng('dropout'),
-        self.config,
-        num_layers=self.config.num_decoder_layers,
-        num_rows=x.shape[0],
-        num_keys=x.shape[1],
-        num_encoded=encoded.shape[1],
-      )
-    rate = self.config.dropout_rate
+    rate, num_layers = self.config.dropout_rate, self.config.num_decoder_layers
+    num_encoded = encoded.shape[1]
+    drawn = _draw(self, x, deterministic, num_layers, num_encoded=num_encoded)
     x = dropout.apply(x, drawn.embedded, rate)
     x = scan.fold(
       self.layers,
       lambda layer, x, kept: layer(x, encoded, mask, bias, cross_mask, kept),
       x,
       drawn.layers,
-      num_layers=self.config.num_decoder_layers,
+      num_layers=num_layers,
       remat=self.remat,
     )
     x = dropout.apply(self.decoder_norm(x), drawn.normed, rate)
@@ -350,3 +333,17 @@ class Transformer(nn.Module):
       self.token_embedder.embedding,
       token_ids,
     )
+
+
+def _draw(module, x, deterministic, num_layers, **options) -> dropout.Draw:
+  """What dropout keeps in a stack of layers over x [B, S or T, D]."""
+  if deterministic or not module.config.dropout_rate:
+    return dropout.Draw()
+  return dropout.draw(
+    module.make_rng('dropout'),
+    module.config,
+    num_layers=num_layers,
+    num_rows=x.shape[0],
+    num_keys=x.shape[1],
+    **options,
+  )
