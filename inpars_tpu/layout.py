@@ -128,6 +128,13 @@ class Layout:
       return jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     return mesh_lib.sharding(self.mesh, (), self.rules)
 
+  @property
+  def is_on_cpu(self) -> bool:
+    """Whether its devices are CPUs, which an abstract mesh's never are."""
+    if isinstance(self.mesh, jax.sharding.AbstractMesh):
+      return False
+    return next(iter(self.whole().device_set)).platform == 'cpu'
+
   def of_rows(self, num_axes: int) -> jax.sharding.Sharding:
     """Where an array lies whose first axis are rows of a microbatch."""
     if self.mesh is None:

@@ -26,6 +26,11 @@ from inpars_tpu.t5 import score as score_lib
 
 Params = Mapping[str, Any]
 
+# To update one parameter after the other. XLA begins them all on a CPU, so that
+# many threads have work, and holds what each has come to: 462 MiB of a T5 of
+# 60M parameters for 64, at less than half the speed.
+_ONE_BY_ONE = {'xla_cpu_scheduler_type': 'CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED'}
+
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
@@ -135,6 +140,7 @@ class Trainer:
       self._apply_gradients,
       donate_argnames='state',
       out_shardings=(_places(state), layout.whole()),
+      compiler_options=_ONE_BY_ONE if layout.is_on_cpu else None,
     )
 
   def init(self, params: Params) -> TrainState:

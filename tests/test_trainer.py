@@ -217,6 +217,18 @@ def test_resumed_from_a_state_is_the_same_to_the_bit():
   assert_equal_trees(again, state)
 
 
+def test_an_update_holds_what_few_parameters_have_come_to():
+  """On a CPU; of all of them it would be twice the parameters."""
+  config = dataclasses.replace(
+    CONFIG, d_model=128, d_ff=256, num_layers=4, num_decoder_layers=4
+  )
+  update, shapes = make_trainer(config).programs(2, 32, 2)['update']
+  params, _ = shapes[0]
+  num_bytes = sum(4 * x.size for x in jax.tree.leaves(params))
+  memory = update.lower(*shapes).compile().memory_analysis()
+  assert memory.temp_size_in_bytes < num_bytes / 2
+
+
 def test_scores_are_those_of_the_first_position():
   """Without dropout, and wherever the lengths put an example."""
   examples, params = random_examples(7), init_params()
