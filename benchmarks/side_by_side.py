@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import types
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -70,12 +71,20 @@ def peer_command(script: str, *args: object) -> list[str] | None:
   return [python, str(test_data() / 'peers' / script), *map(str, args)]
 
 
-def run(command: Sequence[str], num_threads: int) -> Record:
-  """Runs a command on so many cores; returns its last line as JSON."""
+def run(
+  command: Sequence[str],
+  num_threads: int,
+  environment: Mapping[str, str] = types.MappingProxyType({}),
+) -> Record:
+  """Runs a command on so many cores; returns its last line as JSON.
+
+  `environment` is beside this process's own.
+  """
   threads = str(num_threads)
   flags = f'--xla_cpu_multi_thread_eigen={str(num_threads > 1).lower()}'
   environment = dict(
     os.environ,
+    **environment,
     OMP_NUM_THREADS=threads,
     MKL_NUM_THREADS=threads,
     XLA_FLAGS=f'{os.environ.get("XLA_FLAGS", "")} {flags}'.strip(),

@@ -5,8 +5,9 @@
 One JSON line: both train one random checkpoint on the same pairs with
 Adafactor and dropout, by turns, compile time apart; the peer's first step is
 left out. The peer pads every input to 512 tokens; ours groups them by length,
-and under `fixed` pads them to 512 too. cpu_ratio = the peer's CPU seconds /
-ours. Needs INPARS_TPU_PEER_PYTHON and INPARS_TPU_TEST_DATA (see side_by_side).
+and under `fixed` pads them to 512 too; it has large pages, which `inpars-tpu
+train` asks for. cpu_ratio = the peer's CPU seconds / ours. Needs
+INPARS_TPU_PEER_PYTHON and INPARS_TPU_TEST_DATA (see side_by_side).
 """
 
 import argparse
@@ -18,7 +19,7 @@ import jax
 import numpy as np
 
 from benchmarks import reranker_checkpoint, side_by_side
-from inpars_tpu import batches, files, monot5, trainer
+from inpars_tpu import batches, files, large_pages, monot5, trainer
 from inpars_tpu.t5 import convert
 
 _MAX_TOKENS = 512
@@ -60,9 +61,10 @@ def compare(args) -> side_by_side.Record:
     *([f'--microbatch_tokens={args.microbatch_tokens}']
       if args.microbatch_tokens else []),
   ]  # fmt: skip
+  pages = large_pages.environment()
   commands = {
-    'ours': lambda: side_by_side.run(ours, args.threads),
-    'fixed': lambda: side_by_side.run([*ours, '--fixed'], args.threads),
+    'ours': lambda: side_by_side.run(ours, args.threads, pages),
+    'fixed': lambda: side_by_side.run([*ours, '--fixed'], args.threads, pages),
   }
   for size in filter(None, args.peer_batch_sizes.split(',')):
     peer = side_by_side.peer_command(

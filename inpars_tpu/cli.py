@@ -19,7 +19,7 @@ import threading
 from collections.abc import Sequence
 
 import inpars_tpu
-from inpars_tpu import errors, interrupts, verbs
+from inpars_tpu import errors, interrupts, large_pages, verbs
 
 DONE, FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 75
 
@@ -68,12 +68,15 @@ def main(argv: Sequence[str]) -> int:
 
 def run_and_exit() -> None:
   """Entry point of the `inpars-tpu` script."""
+  argv = sys.argv[1:]
+  if argv and argv[0] in verbs.VERBS and verbs.VERBS[argv[0]].trains:
+    large_pages.ask()
   signal.signal(signal.SIGTERM, _raise_terminated)
   # Last of all at exit: Python would put the default back, which is no code 75.
   atexit.register(signal.signal, signal.SIGTERM, signal.SIG_IGN)
   sys.unraisablehook = _deliver_again
   interrupts.limit(INTERRUPTED, f'inpars-tpu: {_INTERRUPTED}')
-  sys.exit(main(sys.argv[1:]))
+  sys.exit(main(argv))
 
 
 class _Terminated(BaseException):

@@ -27,6 +27,7 @@ class Verb:
   summary: str
   module: str | None
   flags: tuple[Flag, ...] = ()
+  trains: bool = False  # In its own process, which may have but a CPU.
 
 
 def _need(name: str, text: str) -> Flag:
@@ -81,6 +82,7 @@ VERBS: Mapping[str, Verb] = {
     (
       Flag('work_dir', 'where everything is written', default='demo'),
     ),
+    trains=True,
   ),
   'run': Verb(
     'the whole loop on one dataset; skips what is complete, resumes the rest',
@@ -98,6 +100,7 @@ VERBS: Mapping[str, Verb] = {
       _ENGINE,
       *PROCESSES[2:],
     ),
+    trains=True,
   ),
   'datasets': Verb('the table of known datasets', 'inpars_tpu.beir'),
   'download': Verb(
@@ -218,6 +221,7 @@ VERBS: Mapping[str, Verb] = {
       _MESH,
       _need('output', 'checkpoints/, model/, metrics.jsonl go here'),
     ),
+    trains=True,
   ),
   'score': Verb(
     'log P(true) of each (query, text) pair',
