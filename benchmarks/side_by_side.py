@@ -82,7 +82,7 @@ def run(
   """
   threads = str(num_threads)
   flags = f'--xla_cpu_multi_thread_eigen={str(num_threads > 1).lower()}'
-  environment = dict(
+  whole = dict(
     os.environ,
     **environment,
     OMP_NUM_THREADS=threads,
@@ -97,7 +97,7 @@ def run(
     ['sh', '-c', '"$@"; exit $?', 'sh', *pinned],
     capture_output=True,
     text=True,
-    env=environment,
+    env=whole,
   )
   if done.returncode:
     sys.exit(f'{" ".join(command)}\n{done.stderr[-3000:]}')

@@ -2,7 +2,7 @@
 
 XLA asks for the memory of each call anew, and gives it back: hundreds of
 megabytes a microbatch, which the kernel hands out in pages of 4 KiB, a fault
-for each. In pages of 2 MiB a step of a T5 of 16M parameters takes an eighth
+for each. In pages of 2 MiB a step of a T5 of 16M parameters takes a tenth
 less of CPU time. glibc asks for them where GLIBC_TUNABLES says so, and reads
 that only when a process begins.
 """
