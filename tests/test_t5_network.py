@@ -239,6 +239,36 @@ def test_position_buckets():
   assert causal[0, 1] == 0  # What comes later is masked anyway.
 
 
+@pytest.mark.parametrize('bidirectional', [True, False])
+@pytest.mark.parametrize('length', [1, 2, 150])
+def test_the_bias_and_its_gradient_are_those_of_its_buckets(
+  length, bidirectional
+):
+  config = CONFIGS['v1_0']
+  draw = np.random.default_rng(0)
+  num_heads = config.num_heads
+  num_buckets = config.relative_attention_num_buckets
+  table = draw.normal(size=(num_heads, num_buckets)).astype(np.float32)
+  slope = draw.normal(size=(1, num_heads, length, length)).astype(np.float32)
+  module = layers.RelativePositionBias(config)
+
+  def bias(table):
+    variables = {'params': {'rel_embedding': table}}
+    return module.apply(variables, length, bidirectional=bidirectional)
+
+  found, pull = jax.vjp(bias, jnp.asarray(table))
+  buckets = layers.position_buckets(
+    length,
+    bidirectional=bidirectional,
+    num_buckets=num_buckets,
+    max_distance=config.relative_attention_max_distance,
+  )
+  np.testing.assert_array_equal(found[0], table[:, buckets])
+  expected = np.zeros(table.shape)
+  np.add.at(expected, (slice(None), buckets), slope[0])
+  np.testing.assert_allclose(pull(jnp.asarray(slope))[0], expected, atol=1e-4)
+
+
 def hugging_face(config):
   """Hugging Face's T5 with the random weights, and torch; skips without."""
   reason = 'torch and transformers are not installed'
@@ -309,10 +339,11 @@ def test_bfloat16_products_sum_in_float32_both_ways():
     assert 'f32' not in operands and 'f32' in result, line
 
 
+@pytest.mark.parametrize('num_rows', [2, 8])  # Of 5 tokens: few, and not.
 @pytest.mark.parametrize('num_in,num_out', [(3, 4), (4, 3)])
-def test_float32_products_have_the_plain_gradient(num_in, num_out):
+def test_float32_products_have_the_plain_gradient(num_in, num_out, num_rows):
   draw = np.random.default_rng(0)
-  x = jnp.asarray(draw.normal(size=(2, 5, num_in)), jnp.float32)
+  x = jnp.asarray(draw.normal(size=(num_rows, 5, num_in)), jnp.float32)
   kernel = jnp.asarray(draw.normal(size=(num_in, num_out)), jnp.float32)
 
   def gradients(multiply):
@@ -333,3 +364,27 @@ def test_float32_products_have_the_plain_gradient(num_in, num_out):
   products = [line for line in text.splitlines() if 'dot_general' in line]
   assert len(products) == 3
   assert all(' = [0] x ' not in line for line in products)
+
+
+@pytest.mark.parametrize('num_keys', [3, 9])  # Fewer, and more, than K = 5.
+def test_products_of_attention_have_the_plain_gradient(num_keys):
+  draw = np.random.default_rng(0)
+  query, key, value = (
+    jnp.asarray(draw.normal(size=(2, 3, length, 5)), jnp.float32)
+    for length in (4, num_keys, num_keys)
+  )
+
+  def attend(compare, mix):
+    def total(query, key, value):
+      return jnp.sin(mix(jnp.sin(compare(query, key)), value)).sum()
+
+    return jax.grad(total, argnums=(0, 1, 2))(query, key, value)
+
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6),
+    attend(attention._compare, attention._mix),
+    attend(
+      lambda query, key: query @ key.swapaxes(2, 3),
+      lambda weights, value: weights @ value,
+    ),
+  )

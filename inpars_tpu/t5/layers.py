@@ -24,6 +24,10 @@ _ACTIVATIONS = {
   'gelu_new': lambda x: jax.nn.gelu(x, approximate=True),
 }
 
+# Below, a product over the rows is bound by what it writes, and what is written
+# turned is added to its sum at a quarter of the speed: T5's decoder.
+_FEW_ROWS = 32
+
 
 def matmul(x: jax.Array, kernel: jax.Array) -> jax.Array:
   """x [..., D] @ kernel [D, F]; float32 is exact on every device."""
@@ -85,12 +89,13 @@ def _sum_over_rows_turned(x, slope):
   """The same, of the narrower operand turned first.
 
   Left alone XLA turns the wider one on a CPU, and multiplies at two thirds of
-  the speed; the barriers keep it from that.
+  the speed; the barriers keep it from that. Of few rows either is quickly
+  turned, and the result need not be.
   """
   x, slope = (y.reshape(-1, y.shape[-1]) for y in (x, slope))
   multiply = functools.partial(jnp.matmul, precision=precision(x.dtype))
   barrier = jax.lax.optimization_barrier
-  if x.shape[1] <= slope.shape[1]:
+  if x.shape[1] <= slope.shape[1] or x.shape[0] <= _FEW_ROWS:
     return multiply(barrier(x.T), slope)
   return barrier(multiply(barrier(slope.T), x)).T
 
@@ -227,7 +232,51 @@ class RelativePositionBias(nn.Module):
       max_distance=self.config.relative_attention_max_distance,
     )
     table = self.rel_embedding.astype(jnp.float32)  # [H, buckets]
-    return jnp.take(table, buckets, axis=1)[None]
+    return _look_up(table, buckets)[None]
+
+
+def _look_up(table: jax.Array, buckets: np.ndarray) -> jax.Array:
+  """table [H, N] -> what it has for each of buckets [Q, S]: [H, Q, S]."""
+
+  def take(table):
+    return jnp.take(table, buckets, axis=1)
+
+  def backward(_, slope):
+    (by_bucket,) = jax.lax.platform_dependent(
+      slope,
+      cpu=lambda slope: (_sum_by_diagonals(slope, buckets, table.shape[1]),),
+      default=jax.linear_transpose(take, table),
+    )
+    return (by_bucket,)
+
+  look_up = jax.custom_vjp(take)
+  look_up.defvjp(lambda table: (take(table), None), backward)
+  return look_up(table)
+
+
+def _sum_by_diagonals(
+  slope: jax.Array, buckets: np.ndarray, num_buckets: int
+) -> jax.Array:
+  """slope [H, Q, Q] -> [H, N], its sum over each bucket of distances.
+
+  Row by row on to its diagonals. Added straight to the buckets, on a CPU, the
+  slopes of all layers are computed again in an order that no cache likes: a
+  fifteenth of the time of one row of 384 tokens.
+  """
+  num_heads, length, _ = slope.shape
+
+  def add(query, sums):
+    row = jax.lax.dynamic_index_in_dim(slope, query, axis=1, keepdims=False)
+    start = length - 1 - query
+    part = jax.lax.dynamic_slice_in_dim(sums, start, length, axis=1)
+    return jax.lax.dynamic_update_slice_in_dim(sums, part + row, start, axis=1)
+
+  sums = jnp.zeros((num_heads, 2 * length - 1), slope.dtype)
+  sums = jax.lax.fori_loop(0, length, add, sums)
+  # Of the diagonals, in their order: the first column upwards, the first row.
+  of_diagonal = np.concatenate([buckets[:0:-1, 0], buckets[0]])
+  by_bucket = jnp.zeros((num_heads, num_buckets), slope.dtype)
+  return by_bucket.at[:, of_diagonal].add(sums)
 
 
 class FeedForward(nn.Module):
