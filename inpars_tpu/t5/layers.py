@@ -243,18 +243,20 @@ class RelativePositionBias(nn.Module):
 
 
 def _look_up(table: jax.Array, buckets: np.ndarray) -> jax.Array:
-  """table [H, N] -> what it has for each of buckets [Q, S]: [H, Q, S]."""
+  """table [H, N] -> what it has for each of buckets [Q, Q]: [H, Q, Q].
+
+  Of `buckets` all that counts is the distance, as in `position_buckets`.
+  """
 
   def take(table):
     return jnp.take(table, buckets, axis=1)
 
   def backward(_, slope):
-    (by_bucket,) = jax.lax.platform_dependent(
+    return jax.lax.platform_dependent(
       slope,
       cpu=lambda slope: (_sum_by_diagonals(slope, buckets, table.shape[1]),),
       default=jax.linear_transpose(take, table),
     )
-    return (by_bucket,)
 
   look_up = jax.custom_vjp(take)
   look_up.defvjp(lambda table: (take(table), None), backward)
