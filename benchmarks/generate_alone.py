@@ -17,7 +17,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import side_by_side
-from inpars_tpu import flops, generate, init, prompt_tokens, row_decoder
+from inpars_tpu import (
+  flops,
+  generate,
+  init,
+  prompt_tokens,
+  row_batch,
+  row_decoder,
+)
 from inpars_tpu.gptj import config as config_lib
 from inpars_tpu.gptj import convert, model, sharding
 
@@ -47,16 +54,17 @@ def measure(args: argparse.Namespace) -> side_by_side.Record:
   built = random_prompts(args.num_documents, config.vocab_size)
   limits = {'max_new_tokens': MAX_NEW_TOKENS, 'batch_size': args.batch_size}
 
-  def work() -> tuple[list[row_decoder.Ended], int]:
+  def work() -> tuple[list[row_batch.Ended], int, bool]:
     steps_before = decoder.num_row_steps
-    prefix = decoder.read_prefix(built)
-    ended: list[row_decoder.Ended] = []
+    shared = decoder.read_shared(built)
+    ended: list[row_batch.Ended] = []
     for start in range(0, len(built.own), args.shard_documents):
       shard = range(len(built.own))[start : start + args.shard_documents]
-      ended += decoder.decode(built, prefix, shard, **limits)
-    return ended, decoder.num_row_steps - steps_before
+      ended += decoder.decode(built, shared, shard, **limits)
+    num_steps = decoder.num_row_steps - steps_before
+    return ended, num_steps, shared.table is not None
 
-  (ended, num_row_steps), record = side_by_side.measure_twice(work)
+  (ended, num_row_steps, has_table), record = side_by_side.measure_twice(work)
   num_own = sum(map(len, built.own))
   num_new = sum(len(row.tokens) for row in ended)
   of_prompt, of_new = flops.by_weights(config)
@@ -76,7 +84,7 @@ def measure(args: argparse.Namespace) -> side_by_side.Record:
     # The first token of a row is written by prefill, not by a step.
     'occupancy': round((num_new - len(ended)) / num_row_steps, 4),
     # It spares a part of the work that counts as needed: 3% at 6B.
-    'has_first_table': 'first' in decoder.params,
+    'has_first_table': has_table,
     'tflops_per_s_by_weights': side_by_side.tera(
       by_weights / record['seconds']
     ),
@@ -92,7 +100,7 @@ def measure(args: argparse.Namespace) -> side_by_side.Record:
 def needed_flops(
   config: config_lib.GPTJConfig,
   built: prompt_tokens.Prompts,
-  ended: list[row_decoder.Ended],
+  ended: list[row_batch.Ended],
 ) -> int:
   """Of the prefix, once, and of each prompt and what was written after it."""
   return flops.read_prefix(config, len(built.prefix)) + sum(

@@ -212,7 +212,7 @@ def _write_shards(
     )
     for number in shards
   }
-  prefix = gptj.read_prefix(built)
+  shared = gptj.read_shared(built)
   with progress.Progress(name, sum(map(len, places.values()))) as shown:
     for number, path in shards.items():
       chosen = places[number]
@@ -220,7 +220,7 @@ def _write_shards(
       num_written = 0
       for index, query in gptj.write_queries(
         built,
-        prefix,
+        shared,
         chosen,
         max_new_tokens=recipe.MAX_NEW_TOKENS,
         batch_size=recipe.GENERATOR_BATCH_SIZE,

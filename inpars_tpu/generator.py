@@ -16,12 +16,13 @@ from inpars_tpu import (
   model_dir,
   prompt_tokens,
   prompts,
+  row_batch,
   row_decoder,
   tokenizer,
 )
 from inpars_tpu import mesh as mesh_lib
 from inpars_tpu.gptj import config as config_lib
-from inpars_tpu.gptj import convert, model, sharding
+from inpars_tpu.gptj import convert, sharding
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,11 +116,11 @@ class GPTJ:
       max_document_tokens=max_document_tokens,
       max_new_tokens=max_new_tokens,
     )
-    prefix = self.read_prefix(built)
+    shared = self.read_shared(built)
     queries = [NO_QUERY] * len(documents)
     for index, query in self.write_queries(
       built,
-      prefix,
+      shared,
       range(len(documents)),
       max_new_tokens=max_new_tokens,
       batch_size=batch_size,
@@ -144,14 +145,14 @@ class GPTJ:
       max_prompt_tokens=self.config.max_positions - max_new_tokens,
     )
 
-  def read_prefix(self, built: prompt_tokens.Prompts) -> model.Prefix:
-    """Keys and values of the shared prefix: computed once for all rows."""
-    return self._decoder.read_prefix(built)
+  def read_shared(self, built: prompt_tokens.Prompts) -> row_batch.Shared:
+    """Computes once what all rows of these prompts read."""
+    return self._decoder.read_shared(built)
 
   def write_queries(
     self,
     built: prompt_tokens.Prompts,
-    prefix: model.Prefix,
+    shared: row_batch.Shared,
     chosen: Sequence[int],
     *,
     max_new_tokens: int,
@@ -164,7 +165,7 @@ class GPTJ:
 
     Args:
       built: from `build_prompts`.
-      prefix: from `read_prefix`.
+      shared: from `read_shared`, given the same prompts.
       chosen: indices of prompts.
       max_new_tokens: a query that has not ended by then is cut.
       batch_size: rows decoded together, rounded up to a multiple of the mesh's
@@ -172,14 +173,14 @@ class GPTJ:
     """
     for ended in self._decoder.decode(
       built,
-      prefix,
+      shared,
       chosen,
       max_new_tokens=max_new_tokens,
       batch_size=batch_size,
     ):
       yield ended.index, self._to_query(ended)
 
-  def _to_query(self, ended: row_decoder.Ended) -> Query:
+  def _to_query(self, ended: row_batch.Ended) -> Query:
     text = self.tokenizer.decode(ended.tokens.tolist())
     log_probs = ended.log_probs[: len(ended.tokens) - ended.has_stopped]
     return Query(

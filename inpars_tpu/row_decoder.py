@@ -1,42 +1,34 @@
-"""Rows in flight: token lists in, GPT-J, new tokens of each as it ends.
+"""GPT-J after prompts: token lists in, the new tokens of each as it ends.
 
-What is decoded together, on which mesh, and when rows are filled anew; the
-programs are in gptj/. Knows no text and no files.
+What is decoded together, on which mesh, and when rows are filled anew; the rows
+themselves are row_batch's. Knows no text and no files.
 """
 
-import collections
-import functools
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from inpars_tpu import device, prompt_tokens
+from inpars_tpu import device, prompt_tokens, row_batch
 from inpars_tpu import mesh as mesh_lib
 from inpars_tpu.gptj import config as config_lib
-from inpars_tpu.gptj import decode, model, programs, sharding
+from inpars_tpu.gptj import model, programs, sharding
 
 # Rows are filled anew when so large a part of the batch is free: the smaller,
 # the fewer rows wait; a CPU reads prompts fastest four by four.
-_FILLS_PER_BATCH = {'cpu': 5}
+_FILLS_PER_BATCH = {'cpu': 10}
 _FILLS_PER_BATCH_ELSEWHERE = 8
-# The first layer's table is worth its making where so many times the vocabulary
-# are read, and its memory where it is no larger a part of a device's.
+# The first layer's table is worth its making where each of its tokens is read
+# so often, and its memory where it is no larger a part of a device's.
 _MIN_TABLE_USES = 4
 _MAX_TABLE_SHARE = 1 / 16
+_TABLE_MULTIPLE = 1_024  # Of the tokens that it is of: few shapes.
+# With no prompt left, rows that have ended are taken out, half of all at once,
+# so often: a third time would spare a CPU 1% more, for one more program.
+_NUM_HALVINGS = 2
 # Of a row, for the choice of a mesh: the method's 256 and 64 tokens.
 _USUAL_SLOTS = 320
-
-
-class Ended(NamedTuple):
-  """A row that has ended: what was written after one prompt."""
-
-  index: int  # Of the prompt.
-  tokens: np.ndarray  # [n] int32, a stop token the last, where there is one.
-  log_probs: np.ndarray  # [n] float32, natural log.
-  has_stopped: bool  # A stop token came before there was no more room.
 
 
 def make_mesh(
@@ -91,8 +83,7 @@ class RowDecoder:
   """A GPT-J on the device, and the tokens that end a row.
 
   Attributes:
-    params: the weights; once it has been made, 'first' is the table of the
-      first layer.
+    params: the weights.
     shape: of the mesh.
     num_row_steps: decoding steps so far, each times its rows: as many tokens
       would have been written, had no row ever waited.
@@ -121,17 +112,25 @@ class RowDecoder:
     self.params = params
     self.shape = mesh_lib.shape_of(mesh)
     self.num_row_steps = 0
-    self._config, self._dtype, self._mesh = config, dtype, mesh
-    self._weight_bytes = weight_bytes
-    self._is_stop = jnp.asarray(is_stop)
+    self._loaded = row_batch.Loaded(config, params, mesh, jnp.asarray(is_stop))
+    self._dtype, self._weight_bytes = dtype, weight_bytes
 
-  def read_prefix(self, built: prompt_tokens.Prompts) -> model.Prefix:
-    """Keys and values of the shared prefix: computed once for all rows."""
-    if 'first' not in self.params and self._is_table_worth_it(built):
-      table = programs.tabulate(self.params, self._config, self._mesh)
-      self.params = self.params | {'first': table}
+  def read_shared(self, built: prompt_tokens.Prompts) -> row_batch.Shared:
+    """Computes once what all rows of these prompts read."""
+    config, params, mesh, _ = self._loaded
     tokens = jnp.asarray(built.prefix, jnp.int32)
-    return programs.read_prefix(self.params, self._config, tokens, self._mesh)
+    prefix = programs.read_prefix(params, config, tokens, mesh)
+    read = np.concatenate(
+      [np.zeros(0, np.int32), *(own for own in built.own if own is not None)]
+    )
+    most = self._most_tabulated(len(read))
+    is_whole = config.vocab_size <= most
+    chosen = np.arange(config.vocab_size) if is_whole else np.unique(read)
+    if len(chosen) > most:
+      return row_batch.Shared(prefix, None, is_whole=False)
+    chosen = np.pad(chosen, (0, -len(chosen) % _TABLE_MULTIPLE), mode='edge')
+    table = programs.tabulate(params, config, chosen.astype(np.int32), mesh)
+    return row_batch.Shared(prefix, table, is_whole)
 
   def num_rows(
     self,
@@ -143,121 +142,70 @@ class RowDecoder:
     num_parts = self.shape.data
     if batch_size:
       return -(-batch_size // num_parts) * num_parts
-    num_slots = _num_prompt_slots(built) + max_new_tokens
+    num_slots = row_batch.num_prompt_slots(built) + max_new_tokens
     return num_parts * fit_part(
-      self._config, self._dtype, self._weight_bytes, self.shape, num_slots
+      self._loaded.config,
+      self._dtype,
+      self._weight_bytes,
+      self.shape,
+      num_slots,
     )
 
   def decode(
     self,
     built: prompt_tokens.Prompts,
-    prefix: model.Prefix,
+    shared: row_batch.Shared,
     chosen: Sequence[int],
     *,
     max_new_tokens: int,
     batch_size: int | None = None,
-  ) -> Iterator[Ended]:
+  ) -> Iterator[row_batch.Ended]:
     """Yields what follows the chosen prompts that fit, as they end.
 
-    Rows that have ended get new prompts while the others go on. What is decoded
-    together depends on the arguments alone.
+    Rows that have ended get new prompts while the others go on, until there is
+    no prompt left: then they are taken out. What is decoded together depends on
+    the arguments alone.
 
     Args:
       built: prompts; of them prefix, own tokens and buckets.
-      prefix: from `read_prefix`.
+      shared: from `read_shared`, given the same prompts.
       chosen: indices of prompts.
       max_new_tokens: a row that has not ended by then is cut.
       batch_size: rows decoded together, rounded up to a multiple of the mesh's
         data axis; None fits them to the memory.
     """
-    num_prompt_slots = _num_prompt_slots(built)
+    fitting = [index for index in chosen if built.own[index] is not None]
+    if not fitting:
+      return
     num_parts = self.shape.data  # Of the rows, each filled apart.
-    num_rows = self.num_rows(built, max_new_tokens, batch_size)
-    part_rows = num_rows // num_parts
-    fitting = [i for i in chosen if built.own[i] is not None]
+    part_rows = self.num_rows(built, max_new_tokens, batch_size) // num_parts
     num_new = num_filled(part_rows, jax.default_backend())
-    groups = collections.deque(
-      prompt_tokens.group(fitting, built.own, num_new * num_parts)
+    groups = prompt_tokens.group(fitting, built.own, num_new * num_parts)
+    batch = row_batch.RowBatch(
+      self._loaded,
+      built,
+      shared,
+      part_rows=part_rows,
+      max_new_tokens=max_new_tokens,
     )
-    rows, cache = self._begin(
-      num_rows, num_prompt_slots + max_new_tokens, max_new_tokens
+    for group in groups:
+      yield from batch.advance(num_new)
+      batch.fill(group)
+    for _ in range(_NUM_HALVINGS):
+      half = batch.part_rows // 2
+      if half:
+        yield from batch.advance(batch.part_rows - half)
+        batch.shrink(half)
+    yield from batch.advance(batch.part_rows)
+    self.num_row_steps += batch.num_row_steps
+
+  def _most_tabulated(self, num_read: int) -> int:
+    """Tokens that a table is worth where so many are read, and has room for."""
+    row_bytes = 4 * self._loaded.config.model_dim * self._dtype.itemsize
+    return min(
+      int(num_read / _MIN_TABLE_USES),
+      int(_MAX_TABLE_SHARE * device.memory_bytes() / row_bytes),
     )
-    holds: dict[int, int] = {}  # Row -> index of its prompt.
-    clock = 0
-    while groups or holds:
-      free = [
-        [row for row in range(start, start + part_rows) if row not in holds]
-        for start in range(0, num_rows, part_rows)
-      ]
-      while groups and min(map(len, free)) >= num_new:
-        group = groups.popleft()
-        places = [row for part in free for row in part[:num_new]]
-        free = [part[num_new:] for part in free]
-        rows, cache = self._fill(prefix, built, group, places, rows, cache)
-        holds |= {
-          row: index
-          for row, index in zip(places, group, strict=True)
-          if index is not None
-        }
-      rows, cache = programs.advance(
-        self.params,
-        self._config,
-        prefix,
-        rows,
-        cache,
-        is_stop=self._is_stop,
-        num_prompt_slots=num_prompt_slots,
-        min_done=np.int32(num_new if groups else part_rows),
-        mesh=self._mesh,
-      )
-      seen = jax.device_get(rows)
-      self.num_row_steps += num_rows * (int(seen.clock) - clock)
-      clock = int(seen.clock)
-      for row in [row for row in holds if seen.is_done[row]]:
-        yield _ended(holds.pop(row), seen, row)
-
-  def _fill(self, prefix, built, group, places, rows, cache):
-    """Puts a group of prompts into rows that are free."""
-    tokens, lengths = prompt_tokens.pad(
-      [None if index is None else built.own[index] for index in group],
-      built.buckets,
-    )
-    return programs.fill(
-      self.params,
-      self._config,
-      prefix,
-      tokens,
-      lengths,
-      np.array(places, np.int32),
-      rows,
-      cache,
-      is_stop=self._is_stop,
-      is_filler=np.array([index is None for index in group]),
-      mesh=self._mesh,
-    )
-
-  def _begin(self, num_rows, num_slots, max_new_tokens):
-    """Rows that have nothing to do, and their cache."""
-    begin = functools.partial(
-      programs.begin, config=self._config, mesh=self._mesh, num_rows=num_rows,
-      num_slots=num_slots, max_new_tokens=max_new_tokens,
-    )  # fmt: skip
-    # Jitted, no device ever holds the whole of a cache that has parts.
-    return (begin if self._mesh is None else jax.jit(begin))(self.params)
-
-  def _is_table_worth_it(self, built: prompt_tokens.Prompts) -> bool:
-    """Whether to compute the first layer for each token of the vocabulary."""
-    num_tokens = sum(len(own) for own in built.own if own is not None)
-    row_bytes = 4 * self._config.model_dim * self._dtype.itemsize
-    return (
-      num_tokens >= _MIN_TABLE_USES * self._config.vocab_size
-      and row_bytes * self._config.vocab_size
-      <= _MAX_TABLE_SHARE * device.memory_bytes()
-    )
-
-
-def _num_prompt_slots(built: prompt_tokens.Prompts) -> int:
-  return built.buckets[-1] if built.buckets else 0
 
 
 def fit_part(
@@ -282,14 +230,4 @@ def fit_part(
   row_bytes = num_slots * position_bytes + 4 * config.vocab_size
   return device.fit_rows(
     row_bytes / shape.model, weight_bytes / shape.model, on
-  )
-
-
-def _ended(index: int, rows: decode.Rows, row: int) -> Ended:
-  num_tokens = int(rows.num_tokens[row])
-  return Ended(
-    index,
-    rows.tokens[row, :num_tokens],
-    rows.log_probs[row, :num_tokens],
-    bool(rows.has_stopped[row]),
   )

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks import generate_alone, side_by_side
-from inpars_tpu import row_decoder
+from inpars_tpu import row_batch
 from inpars_tpu.gptj import config as config_lib
 
 
@@ -31,7 +31,7 @@ def test_the_generator_alone_says_its_share_of_a_matrix_product(monkeypatch):
   assert (found['device'], found['mesh']) == ('cpu', 'data=1,model=1')
   assert found['mean_tokens'] == 170.0
   assert 1 < found['mean_new_tokens'] < 64
-  assert 0 < found['occupancy'] < 1
+  assert 0 < found['occupancy'] <= 1
   assert found['share_of_matmul'] == pytest.approx(
     found['tflops_per_s'] / found['matmul_tflops_per_s'], rel=0.01
   )
@@ -58,7 +58,7 @@ def test_needed_work_is_of_the_prefix_once_and_of_tokens_that_are_read():
   )  # fmt: skip
   built = generate_alone.random_prompts(2, vocab_size=10)
   ended = [
-    row_decoder.Ended(i, np.zeros(n, np.int32), np.zeros(n), True)
+    row_batch.Ended(i, np.zeros(n, np.int32), np.zeros(n), True)
     for i, n in ((0, 1), (1, 3))
   ]
   num_own = [len(own) for own in built.own]
@@ -85,8 +85,8 @@ def test_rows_write_unlike_tokens_and_end_like_queries():
   built = dataclasses.replace(
     built, own=[own[:24] for own in built.own], buckets=[24]
   )
-  prefix = decoder.read_prefix(built)
-  ended = list(decoder.decode(built, prefix, range(60), max_new_tokens=64))
+  shared = decoder.read_shared(built)
+  ended = list(decoder.decode(built, shared, range(60), max_new_tokens=64))
   tokens = np.concatenate([row.tokens for row in ended])
   assert 11 < len(tokens) / 60 < 20
   assert len(np.unique(tokens)) > 0.6 * len(tokens)

@@ -1,3 +1,4 @@
+import functools
 import json
 import os
 import shutil
@@ -125,11 +126,11 @@ def decode(generator, texts, batch_size, max_new_tokens=8, prompt=PROMPT):
   built = generator.build_prompts(
     texts, prompt, max_document_tokens=20, max_new_tokens=max_new_tokens
   )
-  prefix = generator.read_prefix(built)
+  shared = generator.read_shared(built)
   return dict(
     generator.write_queries(
       built,
-      prefix,
+      shared,
       range(len(texts)),
       max_new_tokens=max_new_tokens,
       batch_size=batch_size,
@@ -152,17 +153,33 @@ def test_equals_greedy_from_whole_prompts(generator, batch_size):
   assert {query.is_finished for query in got.values()} == {True, False}
 
 
+@pytest.mark.parametrize('uses,is_whole', [(1, False), (1e-3, True)])
 def test_table_of_the_first_layer_where_it_is_worth_it(
-  generator, model_path, prompt_path, monkeypatch
+  generator, prompt_path, monkeypatch, uses, is_whole
 ):
   texts = checkpoints.random_sentences(6, seed=8)
   settings = {'prompt': str(prompt_path), 'max_new_tokens': 8}
+  tables = []
+
+  def note(read_shared, built):
+    tables.append(read_shared(built))
+    return tables[-1]
+
+  monkeypatch.setattr(
+    generator._decoder,
+    'read_shared',
+    functools.partial(note, generator._decoder.read_shared),
+  )
   expected = generator.generate(texts, **settings)
-  assert 'first' not in generator._decoder.params
-  monkeypatch.setattr(row_decoder, '_MIN_TABLE_USES', 0)
-  other = generator_lib.GPTJ.load(model_path, 'float32')
-  got = other.generate(texts, **settings)
-  assert 'first' in other._decoder.params
+  monkeypatch.setattr(row_decoder, '_MIN_TABLE_USES', uses)
+  # As many rows as the vocabulary, without being of all of it.
+  monkeypatch.setattr(
+    row_decoder, '_TABLE_MULTIPLE', generator.config.vocab_size
+  )
+  got = generator.generate(texts, **settings)
+  assert [shared.is_whole for shared in tables] == [False, is_whole]
+  assert tables[0].table is None
+  assert len(tables[1].table.rows.outer) == generator.config.vocab_size
   assert all(query.log_probs for query in got)
   assert [q.text for q in got] == [q.text for q in expected]
   for one, another in zip(got, expected, strict=True):

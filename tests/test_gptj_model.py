@@ -137,14 +137,15 @@ def test_shared_prefix_changes_nothing(loaded, split, prompt):
 @pytest.mark.parametrize('name', CONFIGS)
 def test_table_of_the_first_layer_changes_nothing(loaded, name):
   config, params = loaded[name]
-  table = jax.jit(model.tabulate, static_argnums=1)(params, config)
-  assert table.outer.shape == (config.vocab_size, config.model_dim)
+  tokens = stored_tokens(name)
+  chosen = np.append(np.unique(tokens)[::-1], tokens[0, 0])  # Twice.
+  table = jax.jit(model.tabulate, static_argnums=1)(params, config, chosen)
+  assert table.rows.outer.shape == (len(chosen), config.model_dim)
   # What the table stands in for plays no part any more.
   emptied = {**params['layers'][0], 'query': None, 'mlp_in': None}
   tabled = params | {
     'first': table, 'layers': [emptied, *params['layers'][1:]]
   }  # fmt: skip
-  tokens = stored_tokens(name)
   got = own_logits(config, tabled, tokens, split=0, prompt=5)
   expected = own_logits(config, params, tokens, split=0, prompt=5)
   np.testing.assert_allclose(got, expected, atol=1e-5)

@@ -49,10 +49,10 @@ def decode(generator, texts, batch_size):
   built = generator.build_prompts(
     texts, PROMPT, max_document_tokens=16, max_new_tokens=6
   )
-  prefix = generator.read_prefix(built)
+  shared = generator.read_shared(built)
   queries = dict(
     generator.write_queries(
-      built, prefix, range(len(texts)), max_new_tokens=6, batch_size=batch_size
+      built, shared, range(len(texts)), max_new_tokens=6, batch_size=batch_size
     )
   )
   return [

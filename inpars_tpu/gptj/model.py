@@ -30,6 +30,13 @@ class Projections(NamedTuple):
   outer: jax.Array  # [..., D], what its MLP puts out.
 
 
+class Table(NamedTuple):
+  """`Projections` of the first layer, by token: see `tabulate`."""
+
+  places: jax.Array  # [V] int32, where a token stands in `rows`.
+  rows: Projections  # [n, ...] of n tokens; of no other is it known.
+
+
 Prefix = list[attention.KeysValues]  # A layer each.
 Cache = list[attention.KeysValues]
 
@@ -245,15 +252,24 @@ def put_rows(cache: Cache, new: Cache, rows: jax.Array) -> Cache:
   ]
 
 
-def tabulate(params: Params, config: Config) -> Projections:
-  """What the first layer makes of each token of the vocabulary, [V, ...].
+def tabulate(params: Params, config: Config, tokens: jax.Array) -> Table:
+  """What the first layer makes of some tokens of the vocabulary.
 
   GPT-J adds no position to the embedding, and its MLP reads what its attention
   reads: all of the first layer before attention is a function of the token
   (arXiv:2402.13388). As params['first'] it spares 11/12 of that layer's
-  multiplications.
+  multiplications, where no token is read but these.
+
+  Args:
+    params: from `convert.load`.
+    config: sizes.
+    tokens: [n] int32, in any order; one may stand there twice.
   """
-  return project(params['layers'][0], config, params['embedding'])
+  places = jnp.zeros(config.vocab_size, jnp.int32)
+  return Table(
+    places.at[tokens].set(jnp.arange(len(tokens), dtype=jnp.int32)),
+    project(params['layers'][0], config, embed(params, tokens)),
+  )
 
 
 def project(layer: Params, config: Config, x: jax.Array) -> Projections:
@@ -274,7 +290,9 @@ def project(layer: Params, config: Config, x: jax.Array) -> Projections:
 def _project(params, config, number, tokens, x) -> Projections:
   """`project` of layer `number`; of the first, from its table if it has one."""
   if number == 0 and 'first' in params:
-    return Projections(*(table[tokens] for table in params['first']))
+    table = params['first']
+    places = table.places[tokens]
+    return Projections(*(part[places] for part in table.rows))
   return project(params['layers'][number], config, x)
 
 

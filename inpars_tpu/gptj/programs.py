@@ -21,15 +21,14 @@ def begin(params, *, config, mesh, num_rows, num_slots, max_new_tokens):
 
 
 @functools.partial(jax.jit, static_argnames=('config', 'mesh'))
-def tabulate(params, config, mesh):
+def tabulate(params, config, tokens, mesh):
   """`model.tabulate`."""
-  table = model.tabulate(params, config)
-  return model.Projections(
-    *(
-      sharding.constrain(part, mesh, axes)
-      for part, axes in zip(table, sharding.FIRST, strict=True)
-    )
+  table = model.tabulate(params, config, tokens)
+  rows = (
+    sharding.constrain(part, mesh, axes)
+    for part, axes in zip(table.rows, sharding.FIRST, strict=True)
   )
+  return table._replace(rows=model.Projections(*rows))
 
 
 @functools.partial(jax.jit, static_argnames=('config', 'mesh'))
@@ -83,3 +82,9 @@ def advance(
     num_parts=mesh_lib.shape_of(mesh).data,
   )
   return sharding.constrain_batch(rows, cache, mesh)
+
+
+@functools.partial(jax.jit, static_argnames=('axes', 'mesh'))
+def take_rows(tree, kept, *, axes, mesh):
+  """`sharding.take_rows`."""
+  return sharding.take_rows(tree, kept, mesh, axes)

@@ -12,6 +12,7 @@ No mesh is one device: nothing here changes its programs.
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.experimental import layout
 
 from inpars_tpu import mesh as mesh_lib
@@ -132,3 +133,35 @@ def put_rows(
   return jax.shard_map(
     put, mesh=mesh, in_specs=(of_cache, of_cache, of_rows), out_specs=of_cache
   )(cache, new, rows)
+
+
+def take_rows(
+  tree: Any, kept: jax.Array, mesh: Mesh, axes: tuple[str | None, ...]
+) -> Any:
+  """Some rows of arrays with these axes, each part on its own devices.
+
+  Args:
+    tree: arrays of B rows.
+    kept: [F] int32; each part of F, in order, must be rows of that part of B.
+    mesh: of the arrays.
+    axes: their names, 'rows' among them.
+  """
+  axis = axes.index('rows')
+
+  def take(tree, kept):
+    return jax.tree.map(lambda x: jnp.take(x, kept, axis, mode='clip'), tree)
+
+  if mesh is None:
+    return take(tree, kept)
+  num_rows = jax.tree.leaves(tree)[0].shape[axis]
+  num_own = num_rows // mesh_lib.shape_of(mesh).data
+
+  def take_own(tree, kept):
+    first = jax.lax.axis_index(RULES['rows']) * num_own
+    return take(tree, kept - first)
+
+  of_tree = mesh_lib.sharding(mesh, axes, RULES).spec
+  of_rows = mesh_lib.sharding(mesh, ('rows',), RULES).spec
+  return jax.shard_map(
+    take_own, mesh=mesh, in_specs=(of_tree, of_rows), out_specs=of_tree
+  )(tree, kept)
