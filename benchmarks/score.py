@@ -68,11 +68,11 @@ def compare(args) -> dict[str, object]:
 
 def measure_ours(checkpoint: pathlib.Path, args) -> dict[str, object]:
   """Scores twice in this process: with compiling, and without."""
-  from inpars_tpu import monot5
+  from inpars_tpu import reranker as reranker_lib
 
   records = files.read_jsonl(checkpoint / 'pairs.jsonl', 'pairs')
   pairs = [(record['query'], record['text']) for _, record in records]
-  model = monot5.MonoT5.load(
+  model = reranker_lib.MonoT5.load(
     checkpoint,
     dtype=args.dtype,
     max_tokens=_MAX_TOKENS,

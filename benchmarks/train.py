@@ -20,6 +20,7 @@ import numpy as np
 
 from benchmarks import reranker_checkpoint, side_by_side
 from inpars_tpu import batches, files, large_pages, monot5, trainer
+from inpars_tpu import reranker as reranker_lib
 from inpars_tpu.t5 import convert
 
 _MAX_TOKENS = 512
@@ -96,7 +97,7 @@ def measure_ours(checkpoint: pathlib.Path, args) -> side_by_side.Record:
     has_length_buckets=not args.fixed,
     microbatch_tokens=args.microbatch_tokens,
   )
-  _, _, label_ids = monot5.check(checkpoint)
+  _, _, label_ids = reranker_lib.check(checkpoint)
   model_trainer = trainer.Trainer(config, settings, tuple(label_ids))
   state = model_trainer.init(params)
   del params
@@ -121,7 +122,7 @@ def measure_ours(checkpoint: pathlib.Path, args) -> side_by_side.Record:
 
 def read_examples(checkpoint: pathlib.Path) -> batches.Examples:
   """The pairs beside a checkpoint, tokenised as training does."""
-  spec, tokenizer, label_ids = monot5.check(checkpoint)
+  spec, tokenizer, label_ids = reranker_lib.check(checkpoint)
   pairs = [
     record
     for _, record in files.read_jsonl(

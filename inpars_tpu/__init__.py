@@ -11,7 +11,7 @@ __version__ = '0.1.0'
 
 _API = {
   'GPTJ': 'inpars_tpu.generator',
-  'MonoT5': 'inpars_tpu.monot5',
+  'MonoT5': 'inpars_tpu.reranker',
   'bm25': 'inpars_tpu.bm25',
 }
 

@@ -23,6 +23,7 @@ from inpars_tpu import (
   synthetic,
 )
 from inpars_tpu import recipe as recipe_lib
+from inpars_tpu import reranker as reranker_lib
 from inpars_tpu import score as score_lib
 
 _log = logging.getLogger(__name__)
@@ -68,12 +69,12 @@ def filter_queries(
     recipe: gives `MACROS`, and the scorer's where the reranker chooses.
     model: directory of the reranker; read where FILTER_BY is 'reranker'.
     label_words: 'false,true', where the directory does not say them.
-    mesh: as `monot5.MonoT5.load` takes it.
+    mesh: as `reranker.MonoT5.load` takes it.
     others: which of several processes this is, as in `score_parts.Parts`.
 
   Raises:
     InputError: malformed input, a document that is not there, no query left;
-      as `monot5.check`.
+      as `reranker.check`.
   """
   files.must_exist(queries_path, 'queries')
   files.must_be_file(documents_path, 'documents')
@@ -176,7 +177,7 @@ def _reads(
       "FILTER_BY is 'reranker', which needs --model; or give "
       '--gin.FILTER_BY="\'log_probs\'"'
     )
-  monot5.check(model, label_words, mesh)
+  reranker_lib.check(model, label_words, mesh)
   settings |= recipe.only(*score_lib.MACROS) | {'label_words': label_words}
   return settings, {'model': model}
 

@@ -11,12 +11,12 @@ from inpars_tpu import (
   errors,
   files,
   manifest,
-  monot5,
   processes,
   score_parts,
   trec,
 )
 from inpars_tpu import recipe as recipe_lib
+from inpars_tpu import reranker as reranker_lib
 from inpars_tpu import score as score_lib
 
 MACROS = (*score_lib.MACROS, 'RERANK_HITS')
@@ -62,17 +62,17 @@ def rerank(
     output: TREC run, queries in the order of `run_path`.
     recipe: gives `MACROS`.
     label_words: 'false,true', where the directory does not say them.
-    mesh: as `monot5.MonoT5.load` takes it.
+    mesh: as `reranker.MonoT5.load` takes it.
     others: which of several processes this is, as in `score_parts.Parts`.
 
   Raises:
     InputError: malformed input; queries without a text or documents that are
-      not in the corpus, by name; as `monot5.check`.
+      not in the corpus, by name; as `reranker.check`.
   """
   files.must_be_file(run_path, 'run')
   collection.must_be_corpus(corpus_path)
   files.must_be_file(queries_path, 'queries')
-  monot5.check(model_path, label_words, others.known_mesh(mesh))
+  reranker_lib.check(model_path, label_words, others.known_mesh(mesh))
   job = manifest.begin_file(
     'rerank',
     output,

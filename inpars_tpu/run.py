@@ -23,7 +23,6 @@ from inpars_tpu import (
   forums,
   generate,
   index,
-  monot5,
   negatives,
   processes,
   report,
@@ -37,6 +36,7 @@ from inpars_tpu import (
 )
 from inpars_tpu import plan as planning
 from inpars_tpu import recipe as recipe_lib
+from inpars_tpu import reranker as reranker_lib
 
 _log = logging.getLogger(__name__)
 
@@ -163,7 +163,7 @@ def check(plan: Plan, parts: Mapping[str, epath.Path], has_test: bool) -> None:
       collection.check_qrels(path, collection.read_qrels(path), queries, corpus)
   generate.check(plan.generator, plan.recipe, plan.data_dir)
   for model in {plan.reranker, plan.filter_model} - {None}:
-    monot5.check(model, label_words=plan.label_words)
+    reranker_lib.check(model, label_words=plan.label_words)
   train.check(plan.recipe, plan.engine)
   bm25.check(plan.language)
   if plan.first_stage_run:

@@ -7,11 +7,11 @@ from inpars_tpu import (
   errors,
   files,
   manifest,
-  monot5,
   processes,
   score_parts,
 )
 from inpars_tpu import recipe as recipe_lib
+from inpars_tpu import reranker as reranker_lib
 
 # What a score depends on. SCORE_BATCH_TOKENS only fits the work to the memory:
 # a run that ran out of it goes on with less.
@@ -49,14 +49,16 @@ def score(
     output: the same lines, in the same order.
     recipe: gives `MACROS`.
     label_words: 'false,true', where the directory does not say them.
-    mesh: as `monot5.MonoT5.load` takes it.
+    mesh: as `reranker.MonoT5.load` takes it.
     others: which of several processes this is, as in `score_parts.Parts`.
 
   Raises:
-    InputError: a malformed line or an empty query; as `monot5.check`.
+    InputError: a malformed line or an empty query; as `reranker.check`.
   """
   files.must_be_file(pairs_path, 'pairs file')
-  spec, _, _ = monot5.check(model_path, label_words, others.known_mesh(mesh))
+  spec, _, _ = reranker_lib.check(
+    model_path, label_words, others.known_mesh(mesh)
+  )
   job = manifest.begin_file(
     'score',
     output,
@@ -93,9 +95,9 @@ def load_model(
   recipe: recipe_lib.Recipe,
   label_words: str | None,
   mesh: str | None = None,
-) -> monot5.MonoT5:
+) -> reranker_lib.MonoT5:
   """The reranker as the recipe wants it."""
-  return monot5.MonoT5.load(
+  return reranker_lib.MonoT5.load(
     model_path,
     dtype=recipe.RERANKER_DTYPE,
     max_tokens=recipe.MAX_INPUT_TOKENS,

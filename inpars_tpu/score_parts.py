@@ -16,7 +16,8 @@ from collections.abc import Callable, Iterator, Sequence
 import tqdm
 from etils import epath
 
-from inpars_tpu import errors, files, manifest, monot5, passages, processes
+from inpars_tpu import errors, files, manifest, passages, processes
+from inpars_tpu import reranker as reranker_lib
 
 Pair = tuple[str, str]  # Query, document.
 
@@ -66,7 +67,7 @@ class Parts:
     self.is_shared = len(self._shares.numbers) > 1
 
   def make(
-    self, model: monot5.MonoT5, load: Callable[[int], list[Pair]]
+    self, model: reranker_lib.MonoT5, load: Callable[[int], list[Pair]]
   ) -> None:
     """Scores the own parts, in order; each becomes a file, with 9 digits.
 
@@ -135,7 +136,7 @@ class Parts:
 
     Args:
       counts: inputs that had to be cut or split are added, as
-        `monot5.MonoT5.tokenise_passages` does.
+        `reranker.MonoT5.tokenise_passages` does.
 
     Raises:
       InputError: a part that is not of these pairs.

@@ -27,6 +27,7 @@ from inpars_tpu import (
   trainer,
 )
 from inpars_tpu import recipe as recipe_lib
+from inpars_tpu import reranker as reranker_lib
 from inpars_tpu.t5 import config as config_lib
 from inpars_tpu.t5 import convert
 
@@ -275,7 +276,7 @@ def _check_model(
   recipe: recipe_lib.Recipe,
 ) -> tuple[monot5.RerankerSpec, epath.Path, list[int]]:
   becomes_rankt5 = recipe.LOSS == losses.RANKT5
-  spec, tokenizer, token_ids = monot5.check(
+  spec, tokenizer, token_ids = reranker_lib.check(
     model_path, label_words, becomes_rankt5=becomes_rankt5
   )
   if becomes_rankt5:

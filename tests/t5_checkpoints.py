@@ -12,6 +12,7 @@ import numpy as np
 import sentencepiece
 
 from inpars_tpu import files, model_dir, monot5, recipe, t5x_checkpoint
+from inpars_tpu import reranker as reranker_lib
 from inpars_tpu.t5 import config as config_lib
 from inpars_tpu.t5 import convert
 from tests import checkpoints
@@ -146,7 +147,7 @@ class Interrupted(BaseException):
 def interrupt_after(monkeypatch, num_parts: int) -> list[int]:
   """Makes scoring die after some parts; returns the sizes of those it did."""
   scored = []
-  score_inputs = monot5.MonoT5.score_inputs
+  score_inputs = reranker_lib.MonoT5.score_inputs
 
   def score_some(self, inputs, progress=None):
     if len(scored) == num_parts:
@@ -154,5 +155,5 @@ def interrupt_after(monkeypatch, num_parts: int) -> list[int]:
     scored.append(len(inputs))
     return score_inputs(self, inputs, progress)
 
-  monkeypatch.setattr(monot5.MonoT5, 'score_inputs', score_some)
+  monkeypatch.setattr(reranker_lib.MonoT5, 'score_inputs', score_some)
   return scored

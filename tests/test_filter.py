@@ -3,7 +3,8 @@ import json
 import numpy as np
 import pytest
 
-from inpars_tpu import cli, errors, files, filter, manifest, monot5, score_parts
+from inpars_tpu import cli, errors, files, filter, manifest, score_parts
+from inpars_tpu import reranker as reranker_lib
 from tests import t5_checkpoints
 
 TEXTS = ['the river moves', 'a cold stone', 'green light', '', 'the old wheel']
@@ -53,7 +54,7 @@ def read(path):
 def test_keeps_the_best_by_the_reranker(tmp_path, reranker):
   write(tmp_path)
   records = run(tmp_path, reranker, NUM_PAIRS='2')
-  model = monot5.MonoT5.load(
+  model = reranker_lib.MonoT5.load(
     reranker, dtype='float32', max_tokens=32, batch_tokens=128
   )
   kept = [QUERIES[i] for i in (0, 3, 4)]

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from inpars_tpu import errors, init, model_dir, monot5
+from inpars_tpu import reranker as reranker_lib
 from inpars_tpu.demo import pieces
 from inpars_tpu.gptj import convert as gptj_convert
 from inpars_tpu.t5 import convert as t5_convert
@@ -39,7 +40,7 @@ def test_t5_loads_and_says_what_it_reads(tokenizers, tmp_path):
   init.init('t5_tiny', tokenizers / 't5', tmp_path / 'r', seed=1)
   config, _ = t5_convert.load(tmp_path / 'r', jnp.float32)
   assert (config.d_model, config.num_layers, config.is_gated) == (32, 2, False)
-  assert monot5.check(tmp_path / 'r')[0] == monot5.MONOT5
+  assert reranker_lib.check(tmp_path / 'r')[0] == monot5.MONOT5
   limits = json.loads((tmp_path / 'r' / 'tokenizer_config.json').read_text())
   assert limits['model_max_length'] == 512
 

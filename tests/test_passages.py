@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from inpars_tpu import files, manifest, monot5, passages, recipe, score
+from inpars_tpu import reranker as reranker_lib
 from tests import t5_checkpoints
 
 
@@ -36,7 +37,7 @@ def reranker(tmp_path_factory):
 
 
 def load(reranker, max_passages):
-  return monot5.MonoT5.load(
+  return reranker_lib.MonoT5.load(
     reranker, dtype='float32', max_tokens=32, batch_tokens=128,
     max_passages=max_passages,
   )  # fmt: skip
@@ -55,7 +56,7 @@ def test_the_best_passage_counts(reranker):
   assert max(map(len, inputs)) <= 32
   # The third takes all the rest, and is cut.
   assert counts == {
-    monot5.DOCUMENTS_SPLIT: 1, monot5.DOCUMENTS_CUT: 1,
+    reranker_lib.DOCUMENTS_SPLIT: 1, monot5.DOCUMENTS_CUT: 1,
   }  # fmt: skip
   each = model.score_inputs(inputs)
   assert len(set(each[:3])) == 3
@@ -93,5 +94,5 @@ def test_score_by_gin(reranker, tmp_path):
   np.testing.assert_allclose(got, expected, atol=1e-6)
   record = manifest.read(output)
   assert record['settings']['MAX_PASSAGES'] == 3
-  assert record['counts'][monot5.DOCUMENTS_SPLIT] == 1
+  assert record['counts'][reranker_lib.DOCUMENTS_SPLIT] == 1
   assert recipe.load().MAX_PASSAGES == 1  # The paper's.

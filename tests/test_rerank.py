@@ -7,11 +7,11 @@ from inpars_tpu import (
   errors,
   files,
   manifest,
-  monot5,
   rerank,
   score_parts,
   trec,
 )
+from inpars_tpu import reranker as reranker_lib
 from tests import t5_checkpoints
 
 CORPUS = [
@@ -63,7 +63,7 @@ def run(folder, model, output='reranked.trec', **macros):
 def test_ranks_by_the_reranker(tmp_path, reranker):
   write(tmp_path)
   output = run(tmp_path, reranker)
-  model = monot5.MonoT5.load(
+  model = reranker_lib.MonoT5.load(
     reranker, dtype='float32', max_tokens=32, batch_tokens=128
   )
   lines = [line.split() for line in output.read_text().splitlines()]

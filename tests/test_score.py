@@ -12,6 +12,7 @@ from inpars_tpu import (
   score,
   score_parts,
 )
+from inpars_tpu import reranker as reranker_lib
 from tests import t5_checkpoints
 
 PAIRS = [
@@ -48,7 +49,7 @@ def test_adds_the_score_to_each_line(tmp_path, reranker):
   write(tmp_path, PAIRS)
   output = score_file(tmp_path, reranker)
   records = [json.loads(line) for line in output.read_text().splitlines()]
-  model = monot5.MonoT5.load(
+  model = reranker_lib.MonoT5.load(
     reranker, dtype='float32', max_tokens=32, batch_tokens=128
   )
   expected = model.score_pairs([(p['query'], p['text']) for p in PAIRS])

@@ -16,8 +16,9 @@ import jax
 import numpy as np
 import pytest
 
-from inpars_tpu import cli, device, errors, monot5
+from inpars_tpu import cli, device, errors
 from inpars_tpu import mesh as mesh_lib
+from inpars_tpu import reranker as reranker_lib
 from inpars_tpu.t5 import convert, score, sharding
 from tests import t5_checkpoints, test_t5_network
 
@@ -38,7 +39,7 @@ def make_inputs():
 
 def load(directory, mesh=None, dtype='float32', **options):
   options = {'batch_tokens': BATCH_TOKENS} | options
-  return monot5.MonoT5.load(directory, dtype=dtype, mesh=mesh, **options)
+  return reranker_lib.MonoT5.load(directory, dtype=dtype, mesh=mesh, **options)
 
 
 def main(directory: str, output: str) -> None:
@@ -66,7 +67,7 @@ def main(directory: str, output: str) -> None:
     for batch_tokens in (8, 200, 320)
   }  # fmt: skip
   try:
-    monot5.check(v1_0, mesh='data=2,model=3')
+    reranker_lib.check(v1_0, mesh='data=2,model=3')
   except errors.InputError as error:
     found['refused'] = str(error)
   pathlib.Path(output).write_text(json.dumps(found))
@@ -108,7 +109,7 @@ def expected(folder):
   """Of Hugging Face: name -> [label logits, log_prob_true]."""
   with np.load(STORED) as stored:
     logits = dict(stored)
-  ids = monot5.check(folder / 'v1_0')[2]
+  ids = reranker_lib.check(folder / 'v1_0')[2]
   outputs = {}
   for name in CONFIGS:
     two = logits[name][:, ids].astype(np.float64)
@@ -121,7 +122,7 @@ def expected(folder):
 @pytest.mark.parametrize('name', CONFIGS)
 def test_one_device_gives_hugging_faces_logits(folder, expected, name):
   config, params = convert.load(folder / name)
-  ids = monot5.check(folder / name)[2]
+  ids = reranker_lib.check(folder / name)[2]
   for column, token_id in enumerate(ids):
     scorer = score.Scorer(
       config, params, [token_id], dtype='float32', max_tokens=512,
@@ -209,7 +210,7 @@ def test_the_verbs_take_a_mesh(folder, tmp_path, argv, capsys, monkeypatch):
   def refuse(*args, mesh, **options):
     raise errors.InputError(f'loaded on {mesh}')
 
-  monkeypatch.setattr(monot5.MonoT5, 'load', refuse)
+  monkeypatch.setattr(reranker_lib.MonoT5, 'load', refuse)
   for name, text in FILES.items():
     (tmp_path / name).write_text(text + '\n')
   verb, *flags = argv.replace('=', f'={tmp_path}/').split()

@@ -21,7 +21,6 @@ from inpars_tpu import (
   files,
   init,
   manifest,
-  monot5,
   pairs,
   recipe,
   t5x_engine,
@@ -29,6 +28,7 @@ from inpars_tpu import (
   train,
   validation,
 )
+from inpars_tpu import reranker as reranker_lib
 from inpars_tpu.t5 import convert as t5_convert
 from tests import checkpoints as words
 from tests import t5_checkpoints
@@ -375,7 +375,7 @@ def test_recipes_of_tiny_train_evaluate_and_infer(t5x_installed, tmp_path):
     np.testing.assert_array_equal(a, b)
     assert (a != c).any()
 
-  ours = monot5.MonoT5.load(model, dtype='float32', max_tokens=60)
+  ours = reranker_lib.MonoT5.load(model, dtype='float32', max_tokens=60)
   expected = ours.score_pairs([(r.query, r.document) for r in rows])
   assert np.ptp(expected) > 0.01
   at = f"--gin.CHECKPOINT_PATH='{tmp_path}/T/checkpoint_0'"

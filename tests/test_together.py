@@ -10,7 +10,8 @@ import sys
 import numpy as np
 import pytest
 
-from inpars_tpu import cli, manifest, monot5, recipe, train
+from inpars_tpu import cli, manifest, recipe, train
+from inpars_tpu import reranker as reranker_lib
 from tests import store, test_train
 
 SETTINGS = test_train.SETTINGS | {
@@ -45,7 +46,7 @@ compilation_cache = test_train.compilation_cache
 @pytest.fixture(scope='module')
 def environment(inputs, compilation_cache) -> dict[str, str]:
   """Of every process: two devices, the examples, the programs of others."""
-  spec, *_ = monot5.check(inputs / 'model')
+  spec, *_ = reranker_lib.check(inputs / 'model')
   examples = train._read(
     inputs / 'pairs',
     inputs / 'model' / 'spiece.model',

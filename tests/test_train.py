@@ -23,6 +23,7 @@ from inpars_tpu import (
   train,
   trainer,
 )
+from inpars_tpu import reranker as reranker_lib
 from inpars_tpu.t5 import convert
 from tests import checkpoints as words
 from tests import t5_checkpoints
@@ -182,7 +183,7 @@ def test_the_model_is_a_reranker_that_says_what_it_is(trained, inputs):
   assert config == CONFIG
   changed = jax.tree.map(lambda a, b: bool((a != b).any()), params, before)
   assert all(jax.tree.leaves(changed))
-  scores = monot5.MonoT5.load(trained / 'model', dtype='float32').score(
+  scores = reranker_lib.MonoT5.load(trained / 'model', dtype='float32').score(
     'how cold is the river', ['the river is cold', 'a bird']
   )
   assert np.isfinite(scores).all()
@@ -328,7 +329,9 @@ def test_measures_a_validation_split(held_out, tmp_path, caplog):
   assert [r['step'] for r in steps if not names & set(r)] == [1, 3, 5]
   # The last ones are those of the reranker that comes out, as it scores texts.
   texts = words.random_sentences(60, seed=3)
-  model = monot5.MonoT5.load(tmp_path / 'model', dtype='float32', max_tokens=60)
+  model = reranker_lib.MonoT5.load(
+    tmp_path / 'model', dtype='float32', max_tokens=60
+  )
   scores = np.array(
     [
       model.score(texts[i], [texts[20 + i + 10 * j] for j in range(3)])
@@ -426,7 +429,7 @@ def test_rankt5(lists, tmp_path, kind):
     'lists with fewer negatives than NUM_NEGATIVES': 1,
   }  # fmt: skip
   assert record['epochs'] == {'lists': 1.0}
-  model = monot5.MonoT5.load(output / 'model', dtype='float32')
+  model = reranker_lib.MonoT5.load(output / 'model', dtype='float32')
   assert model.spec.field == 'logit'
   assert np.isfinite(model.score('the river', ['the river is cold', ''])).all()
   card = (output / 'model' / 'README.md').read_text()
@@ -528,7 +531,7 @@ def test_a_model_that_cannot_be_trained(inputs, tmp_path, spec, message):
 
 
 def test_a_model_without_pieces(inputs, tmp_path, monkeypatch):
-  checked = monot5.check(inputs / 'model')
+  checked = reranker_lib.check(inputs / 'model')
   model = t5_checkpoints.write_t5(tmp_path / 'other', CONFIG)
   monkeypatch.setattr(monot5, 'check', lambda *_, **__: checked)
   with pytest.raises(errors.InputError, match=r'has no spiece\.model'):
