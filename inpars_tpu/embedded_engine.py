@@ -20,6 +20,7 @@ from inpars_tpu import (
   metrics_log,
   together,
   trainer,
+  training_loop,
   validation,
 )
 from inpars_tpu.t5 import convert
@@ -97,7 +98,7 @@ def run(
           log.sync()
         kept.save(step, state)
 
-      state = trainer.fit(
+      state = training_loop.run(
         model_trainer,
         state,
         examples,

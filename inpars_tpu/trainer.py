@@ -1,15 +1,14 @@
 """The embedded trainer: the steps of one fine-tuning, on one device or many.
 
 A batch is computed in microbatches of few static shapes whose gradients add up
-to that of the whole batch. Reads no file and writes none: what to do with a
-step's numbers and with a state worth keeping is passed in.
+to that of the whole batch. Reads no file and writes none.
 
 Axes: B rows of a microbatch, S input tokens, T target tokens, V vocabulary.
 """
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -18,7 +17,7 @@ import numpy as np
 import optax
 from jax.experimental import multihost_utils
 
-from inpars_tpu import batches, losses, metrics_log, optimizer
+from inpars_tpu import batches, losses, optimizer
 from inpars_tpu import layout as layout_lib
 from inpars_tpu.t5 import config as config_lib
 from inpars_tpu.t5 import network, scan
@@ -363,58 +362,6 @@ class Trainer:
     )
 
 
-def fit(
-  trainer: Trainer,
-  state: TrainState,
-  examples: batches.Examples,
-  *,
-  last_step: int,
-  checkpoint_steps: int,
-  evaluate: Callable[[Params], dict[str, float]] | None = None,
-  log: Callable[[dict[str, float]], None],
-  save: Callable[[int, TrainState], None],
-  is_stopping: Callable[[int], bool] = lambda step: False,
-) -> TrainState:
-  """Runs the steps after `last_step`, to the last one.
-
-  Args:
-    trainer: of the model.
-    state: after `last_step`; is given away.
-    examples: the training split.
-    last_step: the step that `state` comes from; 0 at the start.
-    checkpoint_steps: how often `save` is called; it is at the end too.
-    evaluate: takes the parameters whenever `save` is to be called; what it
-      says is logged with that step.
-    log: takes {'step': ., 'loss': ., ...} of every step, in order.
-    save: takes a step and the state after it, of which every number is finite.
-    is_stopping: asked after each step, which is the last where it is true.
-
-  Returns:
-    The state after the last step.
-
-  Raises:
-    InputError: a loss or a gradient that is not a finite number.
-  """
-  num_steps = trainer.settings.num_steps
-  waiting: tuple[int, StepMetrics] | None = None
-  for step in range(last_step + 1, num_steps + 1):
-    state, metrics = trainer.step(state, examples, step)
-    if waiting:  # One step late, so that the device always has work.
-      log(_to_record(*waiting))
-    waiting = (step, metrics)
-    is_last = is_stopping(step) or step == num_steps
-    if step % checkpoint_steps == 0 or is_last:
-      record = _to_record(*waiting)
-      # Not where it was interrupted, or its log would differ for ever.
-      is_due = step % checkpoint_steps == 0 or step == num_steps
-      log(record | (evaluate(state.params) if evaluate and is_due else {}))
-      waiting = None
-      save(step, state)
-    if is_last:
-      break
-  return state
-
-
 def _fetch(array: jax.Array) -> jax.Array | np.ndarray:
   """All of it, also where other processes have parts."""
   if array.is_fully_addressable:
@@ -445,12 +392,3 @@ def _norm(tree: Params) -> jax.Array:
   """[] float32, of all numbers in the tree."""
   square = functools.partial(jnp.vdot, precision=jax.lax.Precision.HIGHEST)
   return jnp.sqrt(sum(square(x, x) for x in jax.tree.leaves(tree)))
-
-
-def _to_record(step: int, metrics: StepMetrics) -> dict[str, float]:
-  values = {
-    name: float(value)
-    for name, value in jax.device_get(metrics)._asdict().items()
-  }
-  metrics_log.check_finite(step, values)
-  return {'step': step, **values}

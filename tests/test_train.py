@@ -533,7 +533,7 @@ def test_a_model_that_cannot_be_trained(inputs, tmp_path, spec, message):
 def test_a_model_without_pieces(inputs, tmp_path, monkeypatch):
   checked = reranker_lib.check(inputs / 'model')
   model = t5_checkpoints.write_t5(tmp_path / 'other', CONFIG)
-  monkeypatch.setattr(monot5, 'check', lambda *_, **__: checked)
+  monkeypatch.setattr(reranker_lib, 'check', lambda *_, **__: checked)
   with pytest.raises(errors.InputError, match=r'has no spiece\.model'):
     train.train(
       inputs / 'pairs', model, tmp_path / 'output', recipe.load([], SETTINGS)

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from inpars_tpu import batches, errors, losses, trainer
+from inpars_tpu import batches, errors, losses, trainer, training_loop
 from inpars_tpu.t5 import config as config_lib
 from inpars_tpu.t5 import network
 
@@ -89,7 +89,7 @@ def make_trainer(config=CONFIG, **changes) -> trainer.Trainer:
 
 def fit(model_trainer, state, examples, **options):
   log, saved = [], {}
-  state = trainer.fit(
+  state = training_loop.run(
     model_trainer,
     state,
     examples,
@@ -298,7 +298,7 @@ def test_stops_where_the_loss_is_no_number():
   model_trainer = make_trainer(learning_rate=1e6, num_steps=9)
   log, saved = [], []
   with pytest.raises(errors.InputError, match=r'is (nan|inf) at step \d, '):
-    trainer.fit(
+    training_loop.run(
       model_trainer,
       model_trainer.init(init_params()),
       random_examples(16, 60),
