@@ -12,7 +12,7 @@ import numpy as np
 from benchmarks import side_by_side
 from inpars_tpu import flops, init
 from inpars_tpu.t5 import config as config_lib
-from inpars_tpu.t5 import convert, score
+from inpars_tpu.t5 import convert, score, tensors
 
 MEAN_TOKENS = 230  # Of a pair of InPars' filter; speed in the README is of it.
 MAX_TOKENS = 512
@@ -66,7 +66,7 @@ def random_params(sizes: config_lib.T5Config, dtype: str) -> convert.Params:
   """Weights drawn on the device, each kernel by its number of inputs."""
   params: convert.Params = {}
   key = jax.random.key(1)
-  for number, (path, shape) in enumerate(convert.shapes(sizes).items()):
+  for number, (path, shape) in enumerate(tensors.shapes(sizes).items()):
     *parents, leaf = path
     node = params
     for name in parents:

@@ -25,6 +25,7 @@ from inpars_tpu import (
 )
 from inpars_tpu.t5 import config as config_lib
 from inpars_tpu.t5 import convert as t5_convert
+from inpars_tpu.t5 import tensors as t5_tensors
 from inpars_tpu.t5 import weights as weights_lib
 
 _log = logging.getLogger(__name__)
@@ -213,10 +214,10 @@ def _write_hf(
   output: epath.Path, weights: weights_lib.Weights
 ) -> dict[str, int]:
   writer = model_dir.TensorWriter(output)
-  names = t5_convert.names(weights.config)
+  names = t5_tensors.names(weights.config)
   for name, path in names.items():
     array = weights.read(path)
-    is_turned = t5_convert.is_transposed(path)
+    is_turned = t5_tensors.is_transposed(path)
     writer.add(name, array.T if is_turned else array)
   writer.close()
   return {'tensors': len(names)}
@@ -226,7 +227,7 @@ def _write_t5x(
   output: epath.Path, weights: weights_lib.Weights
 ) -> dict[str, int]:
   writer = t5x_checkpoint.Writer(output, weights.step)
-  paths = t5_convert.names(weights.config).values()
+  paths = t5_tensors.names(weights.config).values()
   for path in paths:
     name = '/'.join(path)
     array = weights.read(path)

@@ -15,7 +15,7 @@ from inpars_tpu import errors, files, manifest, model_dir, monot5, tokenizer
 from inpars_tpu.gptj import config as gptj_config
 from inpars_tpu.gptj import convert as gptj_convert
 from inpars_tpu.t5 import config as t5_config
-from inpars_tpu.t5 import convert as t5_convert
+from inpars_tpu.t5 import tensors as t5_tensors
 
 _MAX_INPUT_TOKENS = 512  # T5's model_max_length.
 _GPTJ_STD = 0.02  # GPT-J's initializer_range.
@@ -87,7 +87,7 @@ def init(
     shapes, spread = gptj_convert.hf_shapes(sizes), _gptj_std
   else:
     sizes = t5_config.T5Config.from_hf(hf_config)
-    shapes, spread = t5_convert.hf_shapes(sizes), _t5_std(sizes)
+    shapes, spread = t5_tensors.hf_shapes(sizes), _t5_std(sizes)
   writer = model_dir.TensorWriter(job.output)
   for name, shape in shapes.items():
     writer.add(name, _random(name, shape, spread(name), seed))

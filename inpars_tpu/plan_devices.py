@@ -28,12 +28,13 @@ from inpars_tpu import (
   score_parts,
   tpu_programs,
   train,
+  train_recipe,
 )
 from inpars_tpu import generate as generate_lib
 from inpars_tpu import mesh as mesh_lib
 from inpars_tpu import recipe as recipe_lib
 from inpars_tpu.gptj import convert as gptj_convert
-from inpars_tpu.t5 import convert, score
+from inpars_tpu.t5 import score, tensors
 
 _SAMPLED_STEPS = 4  # Of training, whose microbatches are formed.
 
@@ -148,7 +149,7 @@ class Maker:
   ) -> Stage:
     recipe, config = self.recipe, model.config
     dtype = recipe.RERANKER_DTYPE
-    weight_bytes = convert.num_bytes(config, jnp.dtype(dtype))
+    weight_bytes = tensors.num_bytes(config, jnp.dtype(dtype))
     shape = score.choose_shape(
       config,
       None,
@@ -205,14 +206,14 @@ class Maker:
     self, model: plan_models.Model, work: plan_work.Work, engine: str
   ) -> Stage:
     recipe, config = self.recipe, model.config
-    settings = train.make_settings(recipe)
+    settings = train_recipe.make_settings(recipe)
     if engine == train.T5X:  # It pads all.
       settings = dataclasses.replace(settings, has_length_buckets=False)
     shape, chosen = layout.choose_parts(
       config,
       self.machine.num_devices,
       self.on,
-      **train.layout_options(recipe),
+      **train_recipe.layout_options(recipe),
     )
     part_tokens = layout.microbatch_tokens(self.on.backend)
     shapes = _microbatches(
@@ -222,7 +223,7 @@ class Maker:
       shape.data,
       settings.has_length_buckets and layout.is_fine(self.on.backend),
     )
-    num_parameters = sum(map(math.prod, convert.shapes(config).values()))
+    num_parameters = sum(map(math.prod, tensors.shapes(config).values()))
     computed = sum(
       program_flops.accumulate(
         config,

@@ -5,7 +5,7 @@ import math
 from inpars_tpu import plan_models, plan_work
 from inpars_tpu import recipe as recipe_lib
 from inpars_tpu.gptj import convert as gptj_convert
-from inpars_tpu.t5 import convert
+from inpars_tpu.t5 import tensors
 
 _WEIGHT_BYTES = 4  # Of a model that is not there yet; float32 at most.
 _INDEX_SHARE = 0.21  # Of the corpus: 106 MB for a million of 79 words.
@@ -55,6 +55,6 @@ def _num_parameters(model: plan_models.Model) -> int:
   shapes = (
     gptj_convert.hf_shapes(model.config)
     if hasattr(model.config, 'rotary_dim')
-    else convert.shapes(model.config)
+    else tensors.shapes(model.config)
   )
   return sum(map(math.prod, shapes.values()))

@@ -100,7 +100,7 @@ class MonoT5:
     """
     import jax.numpy as jnp
 
-    from inpars_tpu.t5 import convert, score
+    from inpars_tpu.t5 import convert, score, tensors
 
     if dtype not in ('bfloat16', 'float32'):
       raise errors.unknown('dtype', dtype, ('bfloat16', 'float32'))
@@ -111,7 +111,7 @@ class MonoT5:
     made = score.make_mesh(
       config,
       mesh,
-      weight_bytes=convert.num_bytes(config, jnp.dtype(dtype)),
+      weight_bytes=tensors.num_bytes(config, jnp.dtype(dtype)),
       dtype=dtype,
       batch_tokens=batch_tokens,
     )

@@ -35,6 +35,7 @@ from inpars_tpu import (
 from inpars_tpu import recipe as recipe_lib
 from inpars_tpu.t5 import config as config_lib
 from inpars_tpu.t5 import convert as t5_convert
+from inpars_tpu.t5 import tensors as t5_tensors
 from inpars_tpu.t5 import weights as weights_lib
 
 _log = logging.getLogger(__name__)
@@ -268,7 +269,7 @@ def load(checkpoint: epath.Path, config: config_lib.T5Config) -> dict[str, Any]:
   return traverse_util.unflatten_dict(
     {
       path: np.asarray(weights.read(path), np.float32)
-      for path in t5_convert.names(config).values()
+      for path in t5_tensors.names(config).values()
     }
   )
 

@@ -18,7 +18,7 @@ from inpars_tpu.gptj import config as gptj_config
 from inpars_tpu.gptj import convert as gptj_convert
 from inpars_tpu.gptj import sharding as gptj_sharding
 from inpars_tpu.t5 import config as t5_config
-from inpars_tpu.t5 import convert, network, scan, score, sharding
+from inpars_tpu.t5 import network, scan, score, sharding, tensors
 
 Programs = Mapping[str, tpu_compiler.Program]
 
@@ -92,9 +92,9 @@ def score_batch(
   params = traverse_util.unflatten_dict(
     {
       path: jax.ShapeDtypeStruct(
-        shape, jnp.float32 if convert.is_small(path) else jnp.dtype(dtype)
+        shape, jnp.float32 if tensors.is_small(path) else jnp.dtype(dtype)
       )
-      for path, shape in convert.shapes(config).items()
+      for path, shape in tensors.shapes(config).items()
     }
   )
   if scan_layers:

@@ -24,6 +24,7 @@ from inpars_tpu import (
   pairs,
   processes,
   t5x_engine,
+  train_recipe,
   trainer,
 )
 from inpars_tpu import recipe as recipe_lib
@@ -33,24 +34,7 @@ from inpars_tpu.t5 import convert
 
 _log = logging.getLogger(__name__)
 
-MACROS = (
-  'SEED',
-  'MAX_INPUT_TOKENS',
-  'TRAIN_STEPS',
-  'TRAIN_BATCH_SIZE',
-  'LEARNING_RATE',
-  'LOSS',
-  'DROPOUT_RATE',
-  'Z_LOSS',
-  'TRAIN_DTYPE',
-  'LENGTH_BUCKETS',
-  'LEARNING_RATE_SCHEDULE',
-  'WARMUP_STEPS',
-  'SCAN_LAYERS',
-)
 _SHORT_LISTS = 'lists with fewer negatives than NUM_NEGATIVES'
-# Of these the result differs by rounding at most.
-_PLACEMENT = ('SHARD_PARAMS', 'REMAT', 'CHECKPOINT_STEPS')
 MODEL, CHECKPOINTS, EVENTS = 'model', 'checkpoints', 'tensorboard'
 METRICS = 'metrics.jsonl'
 T5X = 't5x'  # The other engine.
@@ -72,27 +56,9 @@ def main(args) -> None:
 
 def check(recipe: recipe_lib.Recipe, engine: str = 'embedded') -> None:
   """Raises InputError for settings that no training can be run with."""
-  recipe.only(*MACROS, *_PLACEMENT)
   if engine == T5X:
     t5x_engine.check(recipe)
-  size, list_size = recipe.TRAIN_BATCH_SIZE, _list_size(recipe)
-  if list_size == 1 and size % 2:
-    raise errors.InputError(
-      f'TRAIN_BATCH_SIZE must be even, half positive and half negative, not '
-      f'{size}'
-    )
-  if size % list_size:
-    below = size // list_size * list_size
-    nearest = ' or '.join(map(str, filter(None, (below, below + list_size))))
-    raise errors.InputError(
-      f"with LOSS = 'rankt5' TRAIN_BATCH_SIZE counts the documents of whole "
-      f'lists of 1 + NUM_NEGATIVES = {list_size}: {nearest}, not {size}'
-    )
-  if recipe.WARMUP_STEPS >= recipe.TRAIN_STEPS:
-    raise errors.InputError(
-      f'WARMUP_STEPS = {recipe.WARMUP_STEPS} must be below TRAIN_STEPS = '
-      f'{recipe.TRAIN_STEPS}'
-    )
+  train_recipe.check(recipe)
 
 
 def train(
@@ -114,7 +80,7 @@ def train(
     output: others may keep files there too; `model/`, `checkpoints/`,
       `tensorboard/` and `metrics.jsonl` are written. Nothing is done where it
       is complete.
-    recipe: of which `settings` decide the result.
+    recipe: of which `train_recipe.settings` decide the result.
     label_words: 'false,true', for a model that does not say so itself.
     engine: 'embedded' or 't5x': a training goes on with the one that began it.
     mesh: 'data=2,model=4', of all devices; None: all are `data`.
@@ -157,11 +123,13 @@ def _train(
 ) -> None:
   """`train`, of input that is right and processes that are together."""
   config = convert.check(model_path)
-  where = layout.choose(config, mesh=mesh, **layout_options(recipe))
+  where = layout.choose(
+    config, mesh=mesh, **train_recipe.layout_options(recipe)
+  )
   job = manifest.begin_directory(
     'train',
     output,
-    settings=settings(recipe)
+    settings=train_recipe.settings(recipe)
     | _says(spec)
     | ({'engine': engine} if engine == T5X else {}),
     inputs={'pairs': pairs_path, 'model': model_path},
@@ -181,7 +149,9 @@ def _train(
   )
   params, scores = _run(
     engine,
-    trainer.Trainer(config, make_settings(recipe), token_ids, where),
+    trainer.Trainer(
+      config, train_recipe.make_settings(recipe), token_ids, where
+    ),
     (examples, held_out),
     pairs_path,
     model_path,
@@ -194,7 +164,7 @@ def _train(
   card = model_card.write(
     base_model=epath.Path(model_path).name,
     pairs=pairs.find(pairs_path),
-    settings=settings(recipe),
+    settings=train_recipe.settings(recipe),
     counts=counts,
     epochs=min(num_epochs.values()),
     spec=spec,
@@ -202,46 +172,6 @@ def _train(
   )
   export(job.output / MODEL, model_path, config, params, spec, card)
   job.finish(counts=counts, epochs=num_epochs, validation=scores)
-
-
-def settings(recipe: recipe_lib.Recipe) -> dict[str, Any]:
-  """The macros that decide the result; the two losses read unlike ones."""
-  if recipe.LOSS == losses.MONOT5:
-    return recipe.only(*MACROS)
-  names = [name for name in MACROS if name != 'Z_LOSS']
-  return recipe.only(*names, 'NUM_NEGATIVES')
-
-
-def make_settings(recipe: recipe_lib.Recipe) -> trainer.Settings:
-  """The trainer's numbers, of a recipe."""
-  return trainer.Settings(
-    seed=recipe.SEED,
-    num_steps=recipe.TRAIN_STEPS,
-    batch_size=recipe.TRAIN_BATCH_SIZE,
-    learning_rate=recipe.LEARNING_RATE,
-    dropout_rate=recipe.DROPOUT_RATE,
-    z_loss=recipe.Z_LOSS,
-    dtype=recipe.TRAIN_DTYPE,
-    max_input_tokens=recipe.MAX_INPUT_TOKENS,
-    has_length_buckets=recipe.LENGTH_BUCKETS,
-    loss=recipe.LOSS,
-    list_size=_list_size(recipe),
-    schedule=recipe.LEARNING_RATE_SCHEDULE,
-    warmup_steps=recipe.WARMUP_STEPS,
-  )
-
-
-def layout_options(recipe: recipe_lib.Recipe) -> dict[str, Any]:
-  """Of a recipe, what `layout.choose` and `choose_parts` go by."""
-  return {
-    'dtype': recipe.TRAIN_DTYPE,
-    'max_tokens': recipe.MAX_INPUT_TOKENS,
-    'batch_size': recipe.TRAIN_BATCH_SIZE,
-    'list_size': _list_size(recipe),
-    'shard_params': recipe.SHARD_PARAMS,
-    'scan_layers': recipe.SCAN_LAYERS,
-    'remat': recipe.REMAT,
-  }
 
 
 def export(
@@ -369,11 +299,6 @@ def _run(
   return params, embedded_engine.measure(model_trainer, placed, held_out)
 
 
-def _list_size(recipe: recipe_lib.Recipe) -> int:
-  """Examples whose loss is one."""
-  return 1 if recipe.LOSS == losses.MONOT5 else 1 + recipe.NUM_NEGATIVES
-
-
 def _says(spec: monot5.RerankerSpec) -> dict[str, Any]:
   """For the manifest: what the model is taught to say."""
   if spec.label_words is not None:
@@ -387,7 +312,8 @@ def _count_short_lists(
   pairs_path: files.PathLike,
 ) -> int:
   """How many lists have fewer negatives than NUM_NEGATIVES."""
-  num_longest, list_size = examples.lists.shape[1], _list_size(recipe)
+  num_longest = examples.lists.shape[1]
+  list_size = train_recipe.list_size(recipe)
   if num_longest > list_size:
     raise errors.InputError(
       f'{pairs_path} has up to {num_longest - 1} negatives of a positive, more '
@@ -405,7 +331,7 @@ def _count_epochs(
   num_examples = recipe.TRAIN_STEPS * recipe.TRAIN_BATCH_SIZE
   kinds, share = ('positive', 'negative'), 2
   if recipe.LOSS == losses.RANKT5:
-    kinds, share = ('lists',), _list_size(recipe)
+    kinds, share = ('lists',), train_recipe.list_size(recipe)
   return {
     kind: float(f'{num_examples // share / counts[kind]:.4g}') for kind in kinds
   }

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from inpars_tpu import mesh as mesh_lib
 from inpars_tpu import tiles
 from inpars_tpu.t5 import config as config_lib
-from inpars_tpu.t5 import convert, sharding
+from inpars_tpu.t5 import sharding, tensors
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,7 +122,7 @@ def _params_bytes(task: Task) -> int:
     tiles.as_it_lies(
       sharding.of_param(task.config, path, mesh, rules).shard_shape(shape), 4
     )
-    for path, shape in convert.shapes(task.config).items()
+    for path, shape in tensors.shapes(task.config).items()
   )
 
 

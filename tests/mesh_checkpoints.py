@@ -8,7 +8,7 @@ import numpy as np
 
 from inpars_tpu import host_tensorflow, mesh_checkpoint
 from inpars_tpu.t5 import config as config_lib
-from inpars_tpu.t5 import convert
+from inpars_tpu.t5 import tensors
 from tests import t5_checkpoints
 
 STEP = 1_010_000
@@ -23,7 +23,7 @@ def variables(
   """
   weights = weights or t5_checkpoints.random_weights(config)
   found = {'global_step': np.array(STEP, np.int64)}
-  for name, path in convert.names(config).items():
+  for name, path in tensors.names(config).items():
     is_turned = path[-1] in ('kernel', 'rel_embedding')
     value = weights[name].T if is_turned else weights[name]
     variable = mesh_checkpoint.variable_name(name)

@@ -14,7 +14,7 @@ import sentencepiece
 from inpars_tpu import files, model_dir, monot5, recipe, t5x_checkpoint
 from inpars_tpu import reranker as reranker_lib
 from inpars_tpu.t5 import config as config_lib
-from inpars_tpu.t5 import convert
+from inpars_tpu.t5 import tensors
 from tests import checkpoints
 
 # Unlike sizes wherever two could be confused.
@@ -45,7 +45,7 @@ V1_1 = config_lib.T5Config(
 def random_weights(config: config_lib.T5Config) -> dict[str, np.ndarray]:
   """Hugging Face's name -> float32 tensor; norms and biases are random too."""
   weights = {}
-  for name, shape in convert.hf_shapes(config).items():
+  for name, shape in tensors.hf_shapes(config).items():
     generator = np.random.default_rng(zlib.crc32(name.encode()))
     tensor = generator.normal(size=shape)
     if name.endswith('layer_norm.weight'):
@@ -86,7 +86,7 @@ def write_t5x(
   """
   weights = weights or random_weights(config)
   writer = t5x_checkpoint.Writer(directory, step=0)
-  for name, path in convert.names(config).items():
+  for name, path in tensors.names(config).items():
     if name in weights:
       is_turned = path[-1] in ('kernel', 'rel_embedding')
       tensor = weights[name].T if is_turned else weights[name]

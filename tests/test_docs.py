@@ -23,7 +23,7 @@ STAGES = {
   'filter': ('filter.MACROS', 'score.MACROS'),
   'index': (),
   'negatives': ('negatives._MACROS',),
-  'train': ('train.MACROS',),
+  'train': ('train_recipe.MACROS',),
   'search': ('search._MACROS',),
   'rerank': ('rerank.MACROS',),
   'evaluate': (),

@@ -11,7 +11,7 @@ import pytest
 from flax import traverse_util
 
 from inpars_tpu import batches, trainer
-from inpars_tpu.t5 import convert
+from inpars_tpu.t5 import tensors
 from tests import test_t5_network
 
 STORED = pathlib.Path(__file__).parent / 'data' / 't5_gradients_hf.npz'
@@ -63,9 +63,9 @@ def our_gradients(name: str) -> dict[str, np.ndarray]:
   assert model_trainer.num_programs() == 2
   gradients = traverse_util.flatten_dict(sums.gradients)
   found = {}
-  for hf_name, path in convert.names(CONFIGS[name]).items():
+  for hf_name, path in tensors.names(CONFIGS[name]).items():
     gradient = np.asarray(gradients[path]) / num_terms
-    found[hf_name] = gradient.T if convert.is_transposed(path) else gradient
+    found[hf_name] = gradient.T if tensors.is_transposed(path) else gradient
   return found
 
 
@@ -95,7 +95,7 @@ def torch_gradients(name: str) -> dict[str, np.ndarray]:
   gradients['shared.weight'] = sum(
     gradients.pop(key) for key in ('shared.weight', *copies) if key in gradients
   )
-  return {key: gradients[key] for key in convert.names(CONFIGS[name])}
+  return {key: gradients[key] for key in tensors.names(CONFIGS[name])}
 
 
 def assert_close(found: np.ndarray, expected: np.ndarray, name: str) -> None:

@@ -9,6 +9,7 @@ from inpars_tpu import reranker as reranker_lib
 from inpars_tpu.demo import pieces
 from inpars_tpu.gptj import convert as gptj_convert
 from inpars_tpu.t5 import convert as t5_convert
+from inpars_tpu.t5 import tensors as t5_tensors
 from tests import checkpoints
 
 
@@ -89,7 +90,7 @@ def test_named_sizes(tokenizers, name, millions):
       init.gptj_config.GPTJConfig.from_hf(hf_config)
     )
   else:
-    shapes = t5_convert.hf_shapes(init.t5_config.T5Config.from_hf(hf_config))
+    shapes = t5_tensors.hf_shapes(init.t5_config.T5Config.from_hf(hf_config))
   total = sum(np.prod(shape, dtype=np.int64) for shape in shapes.values())
   np.testing.assert_allclose(total / 1e6, millions, rtol=0.02)
 

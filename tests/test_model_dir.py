@@ -16,6 +16,7 @@ from inpars_tpu.gptj import convert as gptj_convert
 from inpars_tpu.gptj import model as gptj_model
 from inpars_tpu.t5 import convert as t5_convert
 from inpars_tpu.t5 import network
+from inpars_tpu.t5 import tensors as t5_tensors
 
 # Directories that Hugging Face's Flax models wrote, and their logits.
 FLAX = pathlib.Path(__file__).parent / 'data' / 'flax'
@@ -173,7 +174,7 @@ def test_torch_weights_without_torch_say_what_to_do(tmp_path, monkeypatch):
 
 def test_flax_tensors_have_torchs_names_and_orientation():
   reader = model_dir.TensorReader(FLAX / 't5')
-  expected = t5_convert.hf_shapes(t5_convert.check(FLAX / 't5'))
+  expected = t5_tensors.hf_shapes(t5_convert.check(FLAX / 't5'))
   assert reader.shapes == expected
   assert reader.shapes['lm_head.weight'] == (24, 8)
   for name, shape in expected.items():

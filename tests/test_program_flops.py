@@ -12,7 +12,7 @@ from inpars_tpu.gptj import config as gptj_config
 from inpars_tpu.gptj import convert as gptj_convert
 from inpars_tpu.gptj import decode, model, programs
 from inpars_tpu.t5 import config as t5_config
-from inpars_tpu.t5 import convert, score
+from inpars_tpu.t5 import score, tensors
 
 GPTJ = gptj_config.GPTJConfig.from_hf(init.named_config('gptj_tiny'))
 T5 = t5_config.T5Config.from_hf(init.named_config('t5_tiny'))
@@ -82,7 +82,7 @@ def test_training_is_what_xla_counts(config, dropout):
     name: count(program.function, *program.args)
     for name, program in programs.items()
   }
-  num_parameters = sum(map(math.prod, convert.shapes(config).values()))
+  num_parameters = sum(map(math.prod, tensors.shapes(config).values()))
   assert program_flops.accumulate(
     config, 4, 96, has_dropout=dropout > 0, num_parameters=num_parameters
   ) == pytest.approx(counted['accumulate'], rel=0.05)

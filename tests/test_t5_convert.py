@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from inpars_tpu import errors, files, model_dir
-from inpars_tpu.t5 import convert
+from inpars_tpu.t5 import convert, tensors
 from tests import t5_checkpoints
 
 CONFIGS = {'v1_0': t5_checkpoints.V1_0, 'v1_1': t5_checkpoints.V1_1}
@@ -24,7 +24,7 @@ def write_changed(directory, changes, config=t5_checkpoints.V1_0):
 
 
 def test_shapes_are_those_of_hugging_face():
-  shapes = convert.hf_shapes(t5_checkpoints.V1_0)
+  shapes = tensors.hf_shapes(t5_checkpoints.V1_0)
   # shared; 2 encoder layers of 4 + 2 + 2 norms, 3 decoder layers of 8 + 2 + 3;
   # a final norm and a table of positions each.
   assert len(shapes) == 1 + 2 * 8 + 3 * 13 + 2 * 2
@@ -50,7 +50,7 @@ def test_shapes_are_those_of_hugging_face():
   }
   positions = 'encoder.block.0.layer.0.SelfAttention.relative_attention_bias'
   assert shapes[f'{positions}.weight'] == (32, 6)
-  gated = convert.hf_shapes(t5_checkpoints.V1_1)
+  gated = tensors.hf_shapes(t5_checkpoints.V1_1)
   assert gated['encoder.block.2.layer.1.DenseReluDense.wi_1.weight'] == (40, 32)
   assert gated['lm_head.weight'] == (256, 32)
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from flax import traverse_util
 
-from inpars_tpu.t5 import attention, convert, layers, network
+from inpars_tpu.t5 import attention, layers, network, tensors
 from tests import t5_checkpoints
 
 STORED = pathlib.Path(__file__).parent / 'data' / 't5_hf.npz'
@@ -41,7 +41,7 @@ def make_tokens() -> dict[str, np.ndarray]:
 def load(name):
   weights = t5_checkpoints.random_weights(CONFIGS[name])
   params = {}
-  for hf_name, path in convert.names(CONFIGS[name]).items():
+  for hf_name, path in tensors.names(CONFIGS[name]).items():
     is_kernel = path[-1] in ('kernel', 'rel_embedding')
     tensor = weights[hf_name]
     params[path] = jnp.asarray(tensor.T if is_kernel else tensor)
@@ -124,7 +124,7 @@ def test_parameters_have_t5x_names_shapes_and_axes(name):
   )
   params = traverse_util.flatten_dict(variables['params'], sep='/')
   axes = traverse_util.flatten_dict(variables['params_axes'], sep='/')
-  expected = convert.shapes(CONFIGS[name])
+  expected = tensors.shapes(CONFIGS[name])
   assert {n: p.shape for n, p in params.items()} == {
     '/'.join(path): shape for path, shape in expected.items()
   }

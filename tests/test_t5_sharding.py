@@ -19,7 +19,7 @@ import pytest
 from inpars_tpu import cli, device, errors
 from inpars_tpu import mesh as mesh_lib
 from inpars_tpu import reranker as reranker_lib
-from inpars_tpu.t5 import convert, score, sharding
+from inpars_tpu.t5 import convert, score, sharding, tensors
 from tests import t5_checkpoints, test_t5_network
 
 STORED = pathlib.Path(__file__).parent / 'data' / 't5_hf_lengths.npz'
@@ -159,7 +159,7 @@ def test_bfloat16(found, expected):
 
 def test_each_device_holds_its_part(found):
   parts = found['parts']
-  assert len(parts) == len(convert.shapes(CONFIGS['v1_1']))
+  assert len(parts) == len(tensors.shapes(CONFIGS['v1_1']))
   for path, shape in {
     'token_embedder/embedding': [256, 32],
     'encoder/relpos_bias/rel_embedding': [2, 32],

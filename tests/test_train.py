@@ -21,6 +21,7 @@ from inpars_tpu import (
   pairs,
   recipe,
   train,
+  train_recipe,
   trainer,
 )
 from inpars_tpu import reranker as reranker_lib
@@ -541,11 +542,11 @@ def test_a_model_without_pieces(inputs, tmp_path, monkeypatch):
 
 
 def test_settings_of_a_recipe():
-  settings = train.make_settings(recipe.load([], SETTINGS))
+  settings = train_recipe.make_settings(recipe.load([], SETTINGS))
   assert settings.has_length_buckets
   assert (settings.loss, settings.list_size) == ('monot5', 1)
   padded = recipe.load([], SETTINGS | {'LENGTH_BUCKETS': 'False'})
-  assert not train.make_settings(padded).has_length_buckets
-  settings = train.make_settings(recipe.load(['gin/rankt5.gin']))
+  assert not train_recipe.make_settings(padded).has_length_buckets
+  settings = train_recipe.make_settings(recipe.load(['gin/rankt5.gin']))
   assert (settings.loss, settings.list_size) == ('rankt5', 8)
-  train.check(recipe.load(['gin/rankt5.gin']))
+  train_recipe.check(recipe.load(['gin/rankt5.gin']))

@@ -17,11 +17,10 @@ import jax.numpy as jnp
 from flax import traverse_util
 
 from inpars_tpu import mesh as mesh_lib
-from inpars_tpu.t5 import attention, network, scan
+from inpars_tpu.t5 import attention, network, scan, tensors
 from inpars_tpu.t5 import config as config_lib
 
 Mesh = jax.sharding.Mesh | None
-Path = tuple[str, ...]
 
 # The one table: axes of t5x's names, which the parameters carry -> the mesh's.
 RULES: mesh_lib.Rules = {
@@ -68,7 +67,7 @@ def check(
 
 def of_param(
   config: config_lib.T5Config,
-  path: Path,
+  path: tensors.Path,
   mesh: jax.sharding.Mesh,
   rules: mesh_lib.Rules = RULES,
 ) -> jax.sharding.NamedSharding:
@@ -117,7 +116,7 @@ def temporary_bytes(
 
 
 @functools.cache
-def _axes(config: config_lib.T5Config) -> dict[Path, tuple[str, ...]]:
+def _axes(config: config_lib.T5Config) -> dict[tensors.Path, tuple[str, ...]]:
   """Path of every parameter of the first layers and outside -> its axes."""
   model = network.Transformer(
     dataclasses.replace(config, num_layers=1, num_decoder_layers=1)
@@ -133,7 +132,7 @@ def _axes(config: config_lib.T5Config) -> dict[Path, tuple[str, ...]]:
   }
 
 
-def _in_first_layer(path: Path) -> Path:
+def _in_first_layer(path: tensors.Path) -> tensors.Path:
   """('encoder', 'layers_3' or 'layers', ...) -> ('encoder', 'layers_0', ...)"""
   return tuple(
     'layers_0' if key == scan.STACKED or _LAYER.fullmatch(key) else key

@@ -8,8 +8,7 @@ import numpy as np
 
 from inpars_tpu import errors
 from inpars_tpu.t5 import config as config_lib
-
-Path = tuple[str, ...]  # Of one array: ('encoder', 'layers_0', ..., 'kernel').
+from inpars_tpu.t5 import tensors
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,11 +25,11 @@ class Weights:
 
   config: config_lib.T5Config
   where: os.PathLike | str
-  read_raw: Callable[[Path], np.ndarray]
+  read_raw: Callable[[tensors.Path], np.ndarray]
   step: int = 0
-  read_slots: Callable[[Path], dict[str, np.ndarray]] = lambda _: {}
+  read_slots: Callable[[tensors.Path], dict[str, np.ndarray]] = lambda _: {}
 
-  def read(self, path: Path) -> np.ndarray:
+  def read(self, path: tensors.Path) -> np.ndarray:
     """One array, in the dtype that is stored; a kernel may be a turned view.
 
     Raises:
