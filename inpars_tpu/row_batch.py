@@ -73,24 +73,16 @@ class RowBatch:
     self.num_row_steps = 0
     self._loaded, self._built, self._shared = loaded, built, shared
     self._num_parts = mesh_lib.shape_of(loaded.mesh).data
-    begin = functools.partial(
-      programs.begin,
+    self._rows, self._cache = programs.begin(
+      loaded.params,
       config=loaded.config,
       mesh=loaded.mesh,
       num_rows=self._num_parts * part_rows,
       num_slots=num_prompt_slots(built) + max_new_tokens,
       max_new_tokens=max_new_tokens,
     )
-    # Jitted, no device ever holds the whole of a cache that has parts.
-    self._rows, self._cache = (
-      begin if loaded.mesh is None else jax.jit(begin)
-    )(loaded.params)
     self._holds: dict[int, int] = {}  # Row -> index of its prompt.
     self._clock = 0
-
-  def num_free(self) -> int:
-    """Rows that hold no prompt, of the part that has the fewest."""
-    return min(map(len, self._free()))
 
   def fill(self, group: Sequence[int | None]) -> None:
     """Reads prompts into rows that are free.
@@ -125,7 +117,7 @@ class RowBatch:
 
   def advance(self, min_free: int) -> list[Ended]:
     """Decodes until so many rows of each part are free; returns what ended."""
-    if self.num_free() >= min_free:
+    if min(map(len, self._free())) >= min_free:
       return []
     self._rows, self._cache = programs.advance(
       self._params(has_table=self._shared.is_whole),

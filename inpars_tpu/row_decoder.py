@@ -120,13 +120,14 @@ class RowDecoder:
     config, params, mesh, _ = self._loaded
     tokens = jnp.asarray(built.prefix, jnp.int32)
     prefix = programs.read_prefix(params, config, tokens, mesh)
-    read = np.concatenate(
-      [np.zeros(0, np.int32), *(own for own in built.own if own is not None)]
-    )
-    most = self._most_tabulated(len(read))
+    own = [ids for ids in built.own if ids is not None]
+    most = self._most_tabulated(sum(map(len, own)))
     is_whole = config.vocab_size <= most
-    chosen = np.arange(config.vocab_size) if is_whole else np.unique(read)
-    if len(chosen) > most:
+    if is_whole:
+      chosen = np.arange(config.vocab_size)
+    else:
+      chosen = np.unique(np.concatenate(own)) if most else ()
+    if not 0 < len(chosen) <= most:
       return row_batch.Shared(prefix, None, is_whole=False)
     chosen = np.pad(chosen, (0, -len(chosen) % _TABLE_MULTIPLE), mode='edge')
     table = programs.tabulate(params, config, chosen.astype(np.int32), mesh)

@@ -100,6 +100,14 @@ def test_rows_that_have_ended_are_taken_out_down_to_a_quarter(decoder):
   assert decoder.num_row_steps == 8 + 4 + 4 + 2 * 3
 
 
+def test_a_second_shard_begins_with_the_same_program(decoder):
+  begin = row_batch.programs.begin
+  decode(decoder, [0, 1, 3], batch_size=3)
+  num_programs = begin._cache_size()
+  decode(decoder, [4], batch_size=3)
+  assert num_programs == begin._cache_size() > 0
+
+
 def test_taking_rows_out_needs_no_second_cache(decoder, monkeypatch):
   take_rows, held = row_batch.programs.take_rows, []
 

@@ -11,8 +11,15 @@ from inpars_tpu import mesh as mesh_lib
 from inpars_tpu.gptj import decode, model, sharding
 
 
+@functools.partial(
+  jax.jit,
+  static_argnames=('config', 'mesh', 'num_rows', 'num_slots', 'max_new_tokens'),
+)
 def begin(params, *, config, mesh, num_rows, num_slots, max_new_tokens):
-  """Rows that have nothing to do, and their cache."""
+  """Rows that have nothing to do, and their cache.
+
+  Jitted, no device ever holds the whole of a cache that has parts.
+  """
   return sharding.constrain_batch(
     decode.empty_rows(num_rows, max_new_tokens),
     model.empty_cache(params, config, num_rows, num_slots),

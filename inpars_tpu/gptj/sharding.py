@@ -125,8 +125,7 @@ def put_rows(
   num_own = cache[0].keys.shape[1] // mesh_lib.shape_of(mesh).data
 
   def put(cache, new, rows):
-    first = jax.lax.axis_index(RULES['rows']) * num_own
-    return model.put_rows(cache, new, rows - first)
+    return model.put_rows(cache, new, _from_first_own(rows, num_own))
 
   of_cache = mesh_lib.sharding(mesh, CACHE, RULES).spec
   of_rows = mesh_lib.sharding(mesh, ('rows',), RULES).spec
@@ -157,11 +156,15 @@ def take_rows(
   num_own = num_rows // mesh_lib.shape_of(mesh).data
 
   def take_own(tree, kept):
-    first = jax.lax.axis_index(RULES['rows']) * num_own
-    return take(tree, kept - first)
+    return take(tree, _from_first_own(kept, num_own))
 
   of_tree = mesh_lib.sharding(mesh, axes, RULES).spec
   of_rows = mesh_lib.sharding(mesh, ('rows',), RULES).spec
   return jax.shard_map(
     take_own, mesh=mesh, in_specs=(of_tree, of_rows), out_specs=of_tree
   )(tree, kept)
+
+
+def _from_first_own(rows: jax.Array, num_own: int) -> jax.Array:
+  """Inside shard_map: numbers of rows, counted from this device's first."""
+  return rows - jax.lax.axis_index(RULES['rows']) * num_own
